@@ -1,0 +1,3 @@
+//! Tar archives and compression: tar to entries, entries to deterministic tar, inflate and deflate streams.
+//!
+//! Owns the dialects of tar. Must not know the store or the union.

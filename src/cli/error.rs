@@ -1,0 +1,47 @@
+//! How a failure is told: one line, then what to do about it.
+
+use std::fmt;
+use std::io::Write;
+
+/// An error with a line of advice: the command to run, the option to give.
+#[derive(Debug)]
+pub struct Hinted {
+    error: anyhow::Error,
+    hint: String,
+}
+
+impl fmt::Display for Hinted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl std::error::Error for Hinted {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.chain().nth(1)
+    }
+}
+
+/// Adds advice to a result.
+pub trait WithHint<T> {
+    /// The same result; a failure is followed by `hint: …` when it is reported.
+    fn hint(self, hint: impl Into<String>) -> anyhow::Result<T>;
+}
+
+impl<T, E: Into<anyhow::Error>> WithHint<T> for Result<T, E> {
+    fn hint(self, hint: impl Into<String>) -> anyhow::Result<T> {
+        self.map_err(|error| Hinted { error: error.into(), hint: hint.into() }.into())
+    }
+}
+
+/// Writes `error` and the hints in its chain to standard error.
+pub(super) fn report(error: &anyhow::Error) {
+    let mut text = format!("layerfs: {error:#}\n");
+    for cause in error.chain() {
+        if let Some(hinted) = cause.downcast_ref::<Hinted>() {
+            text.push_str(&format!("hint: {}\n", hinted.hint));
+        }
+    }
+    // Nobody is left to tell when standard error itself is closed.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}

@@ -1,0 +1,66 @@
+//! The command line: arguments, output, hints, exit codes; one file per verb.
+//!
+//! Owns what a person sees. A verb's file holds its `Args` and `run`; what it does lies in the modules below.
+//! Data goes to standard output, everything else to standard error. Exit codes: 0 success, 1 failure, 2 wrong usage.
+
+mod error;
+mod output;
+
+pub use error::{Hinted, WithHint};
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Mounts container images as directories, and builds, inspects and moves them.
+#[derive(Debug, Parser)]
+#[command(name = "layerfs", version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Where images and mounts are kept [default: /var/lib/layerfs for root, $XDG_DATA_HOME/layerfs otherwise]
+    #[arg(long, global = true, env = "LAYERFS_ROOT", value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Say more on standard error: once for informational messages, twice for debugging, three times for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// What can be done. One variant a verb, in the order of the help page.
+#[derive(Debug, Subcommand)]
+enum Verb {}
+
+/// Runs the program with the arguments of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    init_log(cli.global.verbose);
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            error::report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.verb {}
+}
+
+/// Logs to standard error; `RUST_LOG` overrides what `--verbose` says.
+fn init_log(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+}

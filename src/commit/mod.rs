@@ -1,0 +1,1 @@
+//! Changes become a layer, a manifest, a reference.

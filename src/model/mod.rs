@@ -1,0 +1,11 @@
+//! Pure values of a filesystem tree: names, paths, kinds, metadata.
+//!
+//! Owns the types that every other module speaks in. Must not know I/O, layers or protocols.
+
+mod meta;
+mod name;
+mod path;
+
+pub use meta::{DeviceNumber, FileKind, Meta, Timestamp};
+pub use name::{InvalidName, NAME_MAX, Name};
+pub use path::RelPath;

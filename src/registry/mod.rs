@@ -1,0 +1,3 @@
+//! Registries: transport, authentication, pull, push.
+//!
+//! Must not know the union.

@@ -1,0 +1,1 @@
+//! The life of a container: a command in a fresh writable mount.

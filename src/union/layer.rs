@@ -1,0 +1,137 @@
+//! The one interface behind which every kind of layer stands.
+
+use crate::model::{FileKind, Meta};
+use std::borrow::Cow;
+use std::fmt;
+
+/// An inode number inside one layer. The layer decides what it is: an index of its table of contents, a backing
+/// `st_ino`. Two names with the same number in one layer are hard links to one object. Below 2^48.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LocalIno(pub u64);
+
+/// What one name of a directory of a layer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// Hides the name in every layer below.
+    Whiteout,
+    /// An object.
+    Node {
+        /// Its inode in this layer.
+        ino: LocalIno,
+        /// Its type.
+        kind: FileKind,
+        /// Whether a whiteout of the same name stands beside it in this layer, or the directory is opaque: what
+        /// lower layers have under this name does not show through. Always true for what is no directory.
+        opaque: bool,
+        /// A directory that the layer does not mention itself, only entries below it: its metadata are those of the
+        /// layers below where these have the directory.
+        implied: bool,
+    },
+}
+
+/// One name of a directory of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// The name, 1 to 255 bytes.
+    pub name: Cow<'a, [u8]>,
+    /// What stands there.
+    pub kind: EntryKind,
+}
+
+/// Overlay's own records on an object (the `overlay.*` xattrs of
+/// Documentation/filesystems/overlayfs.rst). Layers of images have none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Marks {
+    /// `overlay.redirect`: where the layers below have this object; absolute when it begins with `/`, otherwise a
+    /// single name in the same directory.
+    pub redirect: Option<Vec<u8>>,
+    /// `overlay.metacopy`: the data are those of the next layer below.
+    pub metacopy: bool,
+}
+
+/// Why a layer could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The inode is none of this layer, or not of the type that the call needs.
+    #[error("layer {layer}: no such inode {ino} for this operation")]
+    NoSuchInode {
+        /// The layer.
+        layer: String,
+        /// The number.
+        ino: u64,
+    },
+    /// What the layer is kept in contradicts itself.
+    #[error("layer {layer} is damaged: {detail}")]
+    Damaged {
+        /// The layer.
+        layer: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The system refused.
+    #[error("layer {layer}: {context}: {source}")]
+    Io {
+        /// The layer.
+        layer: String,
+        /// The path or action.
+        context: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+}
+
+/// What a layer answers.
+pub type LayerResult<T> = Result<T, LayerError>;
+
+/// A layer: a tree of objects, some names of which say that lower layers have nothing there.
+///
+/// Immutable while it is mounted. All calls may come from several threads at once.
+pub trait Layer: fmt::Debug + Send + Sync {
+    /// What the layer is called in messages: a diffID, a path.
+    fn label(&self) -> &str;
+
+    /// The inode of the root directory.
+    fn root(&self) -> LocalIno;
+
+    /// Whether the root hides the roots of all layers below.
+    fn root_is_opaque(&self) -> LayerResult<bool>;
+
+    /// Whether the root's metadata are those of this layer, or left to the layers below (no root entry in the tar).
+    fn root_is_implied(&self) -> bool {
+        false
+    }
+
+    /// Calls `visit` for every entry of the directory `dir`, ordered by the bytes of the names, each name once.
+    /// Names that only mark something (`.wh.…`) do not occur.
+    fn entries(&self, dir: LocalIno, visit: &mut dyn FnMut(Entry<'_>)) -> LayerResult<()>;
+
+    /// The entry `name` of the directory `dir`.
+    fn lookup(&self, dir: LocalIno, name: &[u8]) -> LayerResult<Option<EntryKind>>;
+
+    /// The metadata of `ino`.
+    fn meta(&self, ino: LocalIno) -> LayerResult<Meta>;
+
+    /// The target of the symlink `ino`.
+    fn read_link(&self, ino: LocalIno) -> LayerResult<Cow<'_, [u8]>>;
+
+    /// Reads up to `buffer.len()` bytes of the file `ino` at `offset`; fewer only at the end of the file.
+    fn read_at(&self, ino: LocalIno, offset: u64, buffer: &mut [u8]) -> LayerResult<usize>;
+
+    /// The first offset from `offset` on that lies in data (`hole` false) or in a hole (`hole` true), as
+    /// `lseek(2)` defines `SEEK_DATA` and `SEEK_HOLE`; none where lseek says ENXIO.
+    fn seek(&self, ino: LocalIno, offset: u64, hole: bool) -> LayerResult<Option<u64>>;
+
+    /// The value of an extended attribute; none when the object has none of that name. Overlay's own are not seen.
+    fn xattr(&self, ino: LocalIno, name: &[u8]) -> LayerResult<Option<Cow<'_, [u8]>>>;
+
+    /// Calls `visit` with the name of every extended attribute but overlay's own.
+    fn xattr_names(&self, ino: LocalIno, visit: &mut dyn FnMut(&[u8])) -> LayerResult<()>;
+
+    /// Overlay's records on `ino`.
+    fn marks(&self, _ino: LocalIno) -> LayerResult<Marks> {
+        Ok(Marks::default())
+    }
+
+    /// The kernel has forgotten `ino`; what was remembered to find it may go.
+    fn forget(&self, _ino: LocalIno) {}
+}
