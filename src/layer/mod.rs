@@ -1,3 +1,5 @@
 //! The kinds of layer: `toc` (a table of contents over a tar), `dir` (an unpacked directory), the writable upper.
 //!
 //! Must not know FUSE.
+
+pub mod toc;

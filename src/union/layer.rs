@@ -27,6 +27,16 @@ pub enum EntryKind {
         /// layers below where these have the directory.
         implied: bool,
     },
+    /// A further name of an object of the layers below: a hard link whose target the layer does not hold itself.
+    ///
+    /// The merge asks [`Layer::link_target`] for the path and resolves it in the layers strictly below this one, whiteouts and
+    /// opaque directories of this layer disregarded, symlinks on the way followed inside the root, the last component not
+    /// followed. The name then is that very object: same source, same inode number, one name more. What lower layers
+    /// have under this name itself is hidden. Where the target is missing or a directory, the name does not exist.
+    LinkBelow {
+        /// The record that holds the target.
+        ino: LocalIno,
+    },
 }
 
 /// One name of a directory of a layer.
@@ -107,6 +117,25 @@ pub trait Layer: fmt::Debug + Send + Sync {
 
     /// The entry `name` of the directory `dir`.
     fn lookup(&self, dir: LocalIno, name: &[u8]) -> LayerResult<Option<EntryKind>>;
+
+    /// Where the layers below have the object of the entry [`EntryKind::LinkBelow`] `ino`: a path relative to the root, its
+    /// components joined by `/`, none of them empty, `.` or `..`.
+    fn link_target(&self, ino: LocalIno) -> LayerResult<Cow<'_, [u8]>> {
+        Err(LayerError::NoSuchInode { layer: self.label().to_owned(), ino: ino.0 })
+    }
+
+    /// Calls `visit` with the path (relative to the root, components joined by `/`) and the inode of every implied
+    /// directory but the root, parents before their children. Where layers below have a symlink at such a path, the entries
+    /// land at its target.
+    fn implied_directories(&self, _visit: &mut dyn FnMut(&[u8], LocalIno)) -> LayerResult<()> {
+        Ok(())
+    }
+
+    /// Whether the implied directory `dir` and everything below it hold nothing but whiteouts. Such a directory is no
+    /// object of its own: where the layers below have no directory there, it changes nothing at all.
+    fn only_whiteouts(&self, _dir: LocalIno) -> LayerResult<bool> {
+        Ok(false)
+    }
 
     /// The metadata of `ino`.
     fn meta(&self, ino: LocalIno) -> LayerResult<Meta>;

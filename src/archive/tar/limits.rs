@@ -1,0 +1,34 @@
+//! How much of anything an archive may have.
+
+/// Limits against bombs: an archive beyond one of them is an error before memory or disk is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Entries of one archive.
+    pub entries: u64,
+    /// Bytes of one component of a path; `NAME_MAX` of Linux.
+    pub name: usize,
+    /// Bytes of a whole path, and of the target of a link.
+    pub path: usize,
+    /// Bytes of the value of one extended attribute; `XATTR_SIZE_MAX` of Linux.
+    pub xattr: usize,
+    /// Bytes of the names and values of all extended attributes of one entry.
+    pub xattrs: usize,
+    /// Bytes of one PAX header, and of all records of global headers together.
+    pub pax_header: usize,
+    /// Pieces of data of one sparse file. Each costs 24 bytes of memory and at least 4 bytes of archive.
+    pub extents: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entries: 10_000_000,
+            name: crate::model::NAME_MAX,
+            path: 32 << 10,
+            xattr: 64 << 10,
+            xattrs: 1 << 20,
+            pax_header: 1 << 20,
+            extents: 1 << 20,
+        }
+    }
+}

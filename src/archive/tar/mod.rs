@@ -1,0 +1,22 @@
+//! Tar: a streaming reader of every dialect that image layers come in, and a deterministic writer.
+//!
+//! Owns what a header means, names that are refused, and the limits against bombs. Must not know what an entry means
+//! to a layer (whiteouts, hard links, duplicates): that is the business of whoever reads the entries.
+
+mod entry;
+mod error;
+mod limits;
+mod path;
+mod reader;
+mod writer;
+
+pub use entry::{Entry, EntryKind, Extent, Xattr};
+pub use error::{Error, Result};
+pub use limits::Limits;
+pub use path::{EntryPath, InvalidPath};
+pub use reader::{Data, Reader};
+pub use writer::Writer;
+
+/// Unit of an archive in bytes: a header is one block, data are padded to whole blocks (POSIX pax, "ustar Interchange
+/// Format").
+pub const BLOCK: u64 = 512;
