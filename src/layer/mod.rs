@@ -2,4 +2,5 @@
 //!
 //! Must not know FUSE.
 
+pub mod dir;
 pub mod toc;
