@@ -133,8 +133,18 @@ pub trait Layer: fmt::Debug + Send + Sync {
 
     /// Whether the implied directory `dir` and everything below it hold nothing but whiteouts. Such a directory is no
     /// object of its own: where the layers below have no directory there, it changes nothing at all.
-    fn only_whiteouts(&self, _dir: LocalIno) -> LayerResult<bool> {
-        Ok(false)
+    fn only_whiteouts(&self, dir: LocalIno) -> LayerResult<bool> {
+        let mut empty = true;
+        let mut implied = Vec::new();
+        self.entries(dir, &mut |entry| match entry.kind {
+            EntryKind::Whiteout => {}
+            EntryKind::Node { ino, implied: true, .. } => implied.push(ino),
+            EntryKind::Node { .. } | EntryKind::LinkBelow { .. } => empty = false,
+        })?;
+        for dir in implied {
+            empty = empty && self.only_whiteouts(dir)?;
+        }
+        Ok(empty)
     }
 
     /// The metadata of `ino`.
@@ -155,6 +165,11 @@ pub trait Layer: fmt::Debug + Send + Sync {
 
     /// Calls `visit` with the name of every extended attribute but overlay's own.
     fn xattr_names(&self, ino: LocalIno, visit: &mut dyn FnMut(&[u8])) -> LayerResult<()>;
+
+    /// Whether [`Layer::marks`] can answer anything but the default. Layers of images cannot.
+    fn keeps_marks(&self) -> bool {
+        false
+    }
 
     /// Overlay's records on `ino`.
     fn marks(&self, _ino: LocalIno) -> LayerResult<Marks> {

@@ -3,6 +3,17 @@
 //! Owns [`Layer`], what a stack of layers means (resolution, whiteouts, opaque directories, redirects, merged
 //! listings) and which steps a mutation takes on the upper. Must not know FUSE, disks or image formats.
 
+mod graft;
+mod ino;
 mod layer;
+mod listing;
+mod mem;
+mod stack;
+#[cfg(test)]
+mod tests;
 
+pub use ino::{Ino, LayerIndex, Source};
 pub use layer::{Entry, EntryKind, Layer, LayerError, LayerResult, LocalIno, Marks};
+pub use listing::{Listed, Listing};
+pub use mem::{BadLine, MemLayer};
+pub use stack::{Directory, Follow, MAX_LOWERS, Node, Stack, StackError};
