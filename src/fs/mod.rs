@@ -1,3 +1,63 @@
 //! The live filesystem: inode table, lookup, attributes, data, namespace, copy-up.
 //!
 //! Returns values; knows no type of the FUSE protocol.
+//!
+//! [`LayerFs`] is one mounted stack. Its operations lie in one file a topic:
+//!
+//! | file | operations |
+//! |---|---|
+//! | `lookup.rs` | `lookup`, `forget`; what number is what object ([`LayerFs::object`](LayerFs)) |
+//! | `attr.rs` | `getattr`, `statfs`; later `setattr` |
+//! | `readdir.rs` | `readdir`, `readdirplus` |
+//! | `data.rs` | `readlink`, `read`, `seek`; later `write`, `fsync`, `fallocate`, `copy_file_range` |
+//! | `xattr.rs` | `getxattr`, `listxattr`; later `setxattr`, `removexattr` |
+//! | `namespace.rs` (to come) | `create`, `mknod`, `mkdir`, `symlink`, `link`, `unlink`, `rmdir`, `rename`, `fsyncdir` |
+//! | `copy_up.rs` (to come) | bringing a lower object to the upper, and which numbers have been brought there |
+//!
+//! **What is remembered.** An inode number says by itself in which layer its object lies ([`Ino`]), so files of lower
+//! layers need no table at all. Remembered are directories ([`directory::Directories`]), because their sources depend on
+//! how one got there, and the exceptions: files whose data lie elsewhere than their metadata.
+//!
+//! **Locks**, in this order: a directory's listing, a shard of the directory table, the table of exceptions. Only the first
+//! is held across calls of layers, and it belongs to one directory.
+
+mod attr;
+mod data;
+mod directory;
+mod error;
+mod lookup;
+mod readdir;
+#[cfg(test)]
+mod tests;
+mod xattr;
+
+pub use attr::{Attr, Statfs};
+pub use error::{FsError, FsResult};
+pub use readdir::DirEntry;
+
+use crate::union::{Ino, Source, Stack};
+use directory::Directories;
+use parking_lot::RwLock;
+use std::collections::HashMap;
+
+/// One mounted stack of layers.
+#[derive(Debug)]
+pub struct LayerFs {
+    stack: Stack,
+    directories: Directories,
+    /// Where the data of a file lie whose number says where its metadata lie.
+    data_elsewhere: RwLock<HashMap<Ino, Source>>,
+}
+
+impl LayerFs {
+    /// The filesystem that `stack` shows.
+    pub fn new(stack: Stack) -> Self {
+        let directories = Directories::new(stack.root().clone());
+        Self { stack, directories, data_elsewhere: RwLock::default() }
+    }
+
+    /// The layers.
+    pub fn stack(&self) -> &Stack {
+        &self.stack
+    }
+}

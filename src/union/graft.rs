@@ -6,7 +6,7 @@
 //! A layer without such directories, which is nearly every one, stays as it is.
 
 use super::stack::Walk;
-use super::{Entry, EntryKind, Layer, LayerResult, LocalIno, Marks, Node, Stack};
+use super::{Entry, EntryKind, Layer, LayerResult, LocalIno, Marks, Node, Stack, Totals};
 use crate::model::{FileKind, Meta, Name, RelPath};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -232,6 +232,10 @@ impl Layer for Grafted {
 
     fn root_is_implied(&self) -> bool {
         self.inner.root_is_implied()
+    }
+
+    fn totals(&self) -> Totals {
+        self.inner.totals()
     }
 
     fn entries(&self, directory: LocalIno, visit: &mut dyn FnMut(Entry<'_>)) -> LayerResult<()> {

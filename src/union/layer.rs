@@ -59,6 +59,15 @@ pub struct Marks {
     pub metacopy: bool,
 }
 
+/// The size of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Bytes it takes.
+    pub bytes: u64,
+    /// Objects it has.
+    pub inodes: u64,
+}
+
 /// Why a layer could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
@@ -109,6 +118,11 @@ pub trait Layer: fmt::Debug + Send + Sync {
     /// Whether the root's metadata are those of this layer, or left to the layers below (no root entry in the tar).
     fn root_is_implied(&self) -> bool {
         false
+    }
+
+    /// The size of the layer; zero where that would have to be counted.
+    fn totals(&self) -> Totals {
+        Totals::default()
     }
 
     /// Calls `visit` for every entry of the directory `dir`, ordered by the bytes of the names, each name once.

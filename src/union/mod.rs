@@ -13,7 +13,7 @@ mod stack;
 mod tests;
 
 pub use ino::{Ino, LayerIndex, Source};
-pub use layer::{Entry, EntryKind, Layer, LayerError, LayerResult, LocalIno, Marks};
+pub use layer::{Entry, EntryKind, Layer, LayerError, LayerResult, LocalIno, Marks, Totals};
 pub use listing::{Listed, Listing};
 pub use mem::{BadLine, MemLayer};
 pub use stack::{Directory, Follow, MAX_LOWERS, Node, Stack, StackError};

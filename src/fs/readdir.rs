@@ -1,0 +1,87 @@
+//! Listing directories.
+//!
+//! Stateless: the position of an entry is part of the listing, so that a directory needs no handle, and a listing
+//! that is taken up again after any time neither loses nor repeats an entry that stayed.
+
+use super::{Attr, FsResult, LayerFs};
+use crate::model::FileKind;
+use crate::union::Ino;
+use std::ops::ControlFlow;
+
+/// Offsets of `.` and `..`; the entries of the listing follow.
+const FIRST_ENTRY: u64 = 2;
+
+/// One entry of a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirEntry<'a> {
+    /// The name.
+    pub name: &'a [u8],
+    /// The object.
+    pub ino: Ino,
+    /// Its type.
+    pub kind: FileKind,
+    /// The offset at which the listing goes on behind this entry.
+    pub next: u64,
+}
+
+impl LayerFs {
+    /// Calls `visit` with the entries of `ino` from `offset` on, `.` and `..` first, until it breaks.
+    pub fn readdir(
+        &self,
+        ino: Ino,
+        offset: u64,
+        visit: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
+    ) -> FsResult<()> {
+        let directory = self.directory(ino)?;
+        let dots = [(&b"."[..], ino), (&b".."[..], directory.parent)];
+        for (at, (name, ino)) in (0..).zip(dots).skip_while(|(at, _)| *at < offset) {
+            let entry = DirEntry { name, ino, kind: FileKind::Directory, next: at + 1 };
+            if visit(entry).is_break() {
+                return Ok(());
+            }
+        }
+        let listing = directory.listing(&self.stack)?;
+        for listed in listing.from_cookie(offset.saturating_sub(FIRST_ENTRY)) {
+            let next = listed.cookie + FIRST_ENTRY + 1;
+            let entry = DirEntry { name: listed.name, ino: listed.ino, kind: listed.kind, next };
+            if visit(entry).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same with the attributes of each entry. The kernel takes every entry but `.` and `..` as looked up.
+    ///
+    /// When the attributes of an entry cannot be had, the listing ends before it, and fails when it begins with it.
+    pub fn readdirplus(
+        &self,
+        ino: Ino,
+        offset: u64,
+        visit: &mut dyn FnMut(DirEntry<'_>, &Attr) -> ControlFlow<()>,
+    ) -> FsResult<()> {
+        let directory = self.directory(ino)?;
+        let mut visited = false;
+        let mut outcome = Ok(());
+        self.readdir(ino, offset, &mut |entry| {
+            let attr = if entry.next <= FIRST_ENTRY {
+                self.getattr(entry.ino)
+            } else {
+                self.learn(ino, &directory, entry.name, entry.ino, entry.kind).and_then(|()| self.getattr(entry.ino))
+            };
+            match attr {
+                Ok(attr) => {
+                    visited = true;
+                    visit(entry, &attr)
+                }
+                Err(error) => {
+                    if !visited {
+                        outcome = Err(error);
+                    }
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        outcome
+    }
+}

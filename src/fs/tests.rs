@@ -1,0 +1,127 @@
+//! The filesystem over layers in memory.
+
+use super::*;
+use crate::union::{Follow, Layer, MemLayer};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+fn layerfs(layers: &[&str]) -> LayerFs {
+    let parse = |(at, text): (usize, &&str)| -> Arc<dyn Layer> {
+        Arc::new(MemLayer::parse(&format!("layer {at}"), text).expect("a layer"))
+    };
+    let layers = layers.iter().enumerate().map(parse).collect();
+    LayerFs::new(Stack::new(layers, None, Follow::default()).expect("a stack"))
+}
+
+fn walk(fs: &LayerFs, path: &str) -> Ino {
+    path.split('/').fold(Ino::ROOT, |ino, name| fs.lookup(ino, name.as_bytes()).unwrap().expect(name).ino)
+}
+
+fn content(fs: &LayerFs, path: &str) -> String {
+    let mut buffer = vec![0; 100];
+    let length = fs.read(walk(fs, path), 0, &mut buffer).unwrap();
+    String::from_utf8(buffer[..length].to_vec()).unwrap()
+}
+
+/// The names of a directory in steps of `step` entries, with the offset behind each.
+fn names(fs: &LayerFs, ino: Ino, step: usize) -> Vec<String> {
+    let (mut all, mut offset) = (Vec::new(), 0);
+    loop {
+        let mut taken = 0;
+        fs.readdir(ino, offset, &mut |entry| {
+            if taken == step {
+                return ControlFlow::Break(());
+            }
+            taken += 1;
+            offset = entry.next;
+            all.push(String::from_utf8(entry.name.to_vec()).unwrap());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        if taken == 0 {
+            return all;
+        }
+    }
+}
+
+#[test]
+fn numbers_are_the_same_in_every_mount() {
+    let layers = ["dir d\nfile d/a one\nfile d/b two", "file d/b three\nwhiteout x"];
+    let (first, second) = (layerfs(&layers), layerfs(&layers));
+    for path in ["d", "d/a", "d/b"] {
+        assert_eq!(walk(&first, path), walk(&second, path));
+    }
+    assert_eq!(content(&first, "d/a"), "one");
+    assert_eq!(content(&first, "d/b"), "three");
+    assert_eq!(walk(&first, "d/b").source().unwrap().layer.as_lower(), Some(1));
+}
+
+#[test]
+fn listings_can_be_taken_up_at_any_offset() {
+    let fs = layerfs(&["file a 1\nfile b 1\nfile c 1\nfile d 1", "whiteout b\nfile e 1"]);
+    for step in [1, 2, 3, 100] {
+        assert_eq!(names(&fs, Ino::ROOT, step), [".", "..", "a", "c", "d", "e"], "step {step}");
+    }
+}
+
+#[test]
+fn the_listing_with_attributes_makes_directories_known() {
+    let fs = layerfs(&["file d/x 1\nsymlink s d", "dir d 700\nfile d/y 2"]);
+    let mut directory = None;
+    fs.readdirplus(Ino::ROOT, 0, &mut |entry, attr| {
+        assert_eq!(entry.ino, attr.ino);
+        assert_eq!(entry.kind, attr.meta.kind);
+        if entry.name == b"d" {
+            directory = Some((entry.ino, attr.meta.permissions));
+        }
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    let (ino, permissions) = directory.unwrap();
+    assert_eq!(permissions, 0o700);
+    assert_eq!(names(&fs, ino, 100), [".", "..", "x", "y"]);
+}
+
+#[test]
+fn dot_dot_is_the_parent() {
+    let fs = layerfs(&["file a/b/c 1"]);
+    let mut dots = Vec::new();
+    fs.readdir(walk(&fs, "a/b"), 0, &mut |entry| {
+        dots.push(entry.ino);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(dots, [walk(&fs, "a/b"), walk(&fs, "a"), walk(&fs, "a/b/c")]);
+}
+
+#[test]
+fn metadata_and_data_of_a_metadata_only_copy() {
+    let fs = layerfs(&["file a 644 one\nxattr a user.x lower", "file a 600 zero\nmetacopy a\nxattr a user.x upper"]);
+    let ino = walk(&fs, "a");
+    assert_eq!(fs.getattr(ino).unwrap().meta.permissions, 0o600);
+    assert_eq!(content(&fs, "a"), "one");
+    assert_eq!(&*fs.getxattr(ino, b"user.x").unwrap(), b"upper");
+}
+
+#[test]
+fn xattrs_and_their_absence() {
+    let fs = layerfs(&["file a 1\nxattr a user.x 1\nxattr a user.y 2"]);
+    let ino = walk(&fs, "a");
+    assert_eq!(fs.listxattr(ino).unwrap(), b"user.x\0user.y\0");
+    assert!(matches!(fs.getxattr(ino, b"user.z"), Err(FsError::NoXattr)));
+    assert_eq!(fs.listxattr(Ino::ROOT).unwrap(), b"");
+}
+
+#[test]
+fn wrong_uses_are_errors() {
+    let fs = layerfs(&["file a 1\ndir d"]);
+    assert!(fs.lookup(Ino::ROOT, b"gone").unwrap().is_none());
+    assert!(matches!(fs.lookup(Ino::ROOT, &[b'x'; 256]), Err(FsError::NameTooLong)));
+    assert!(matches!(fs.lookup(Ino(77), b"a"), Err(FsError::Stale(77))));
+    assert!(matches!(fs.getattr(Ino(77)), Err(FsError::Stale(77))));
+    assert!(fs.getattr(Ino(0x7000_0000_0000_0001)).is_err());
+    assert!(matches!(fs.read(walk(&fs, "d"), 0, &mut [0]), Err(FsError::IsDirectory)));
+    assert!(matches!(fs.readlink(Ino::ROOT), Err(FsError::WrongKind)));
+    assert!(matches!(fs.seek(walk(&fs, "a"), 5, false), Err(FsError::BeyondEnd)));
+    assert_eq!(fs.seek(walk(&fs, "a"), 0, true).unwrap(), 1);
+}
