@@ -1,0 +1,99 @@
+//! Names of a changed object that only lower layers mention.
+
+use super::{Change, ChangeKind, ChangeSet, Result};
+use crate::model::{Name, RelPath};
+use crate::union::{EntryKind, Layer, LayerError, LayerResult, LocalIno, Node, Source, Stack};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// An object of a lower layer that was copied up, and with it all its names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Override {
+    /// The object below.
+    pub lower: Source,
+    /// What stands for it now.
+    pub upper: Source,
+}
+
+/// Adds to `changes` the names that objects in `overrides` have in lower layers only: they show the copy too, so a layer
+/// needs them as links to it. `stack` is the new side of `changes`.
+///
+/// Costs a walk of each lower layer that has such an object with more than one name.
+pub fn add_linked_names(changes: ChangeSet, stack: &Stack, overrides: &[Override]) -> Result<ChangeSet> {
+    let mut by_layer: BTreeMap<_, HashMap<LocalIno, Source>> = BTreeMap::new();
+    for Override { lower, upper } in overrides {
+        if stack.layer(lower.layer)?.meta(lower.ino)?.nlink > 1 {
+            by_layer.entry(lower.layer).or_default().insert(lower.ino, *upper);
+        }
+    }
+    if by_layer.is_empty() {
+        return Ok(changes);
+    }
+    let mut found = Vec::new();
+    for (layer, wanted) in by_layer {
+        for (path, ino) in names_of(stack.layer(layer)?, &wanted)? {
+            let Some(upper) = wanted.get(&ino) else { continue };
+            let shown = stack.resolve(&path)?;
+            if matches!(&shown, Some(Node::Other { source, .. }) if *source == (Source { layer, ino })) {
+                found.push((path, *upper, shown));
+            }
+        }
+    }
+    merge(changes, stack, found)
+}
+
+/// Every path of `layer` whose object is in `wanted`.
+fn names_of(layer: &dyn Layer, wanted: &HashMap<LocalIno, Source>) -> LayerResult<Vec<(RelPath, LocalIno)>> {
+    let mut found = Vec::new();
+    let mut directories = vec![(RelPath::root(), layer.root())];
+    while let Some((path, dir)) = directories.pop() {
+        let mut refused = None;
+        layer.entries(dir, &mut |entry| {
+            let EntryKind::Node { ino, kind, .. } = entry.kind else { return };
+            if !kind.is_directory() && !wanted.contains_key(&ino) {
+                return;
+            }
+            match Name::new(&entry.name) {
+                Ok(name) if kind.is_directory() => directories.push((path.join(name), ino)),
+                Ok(name) => found.push((path.join(name), ino)),
+                Err(error) => refused = Some(error),
+            }
+        })?;
+        if let Some(error) = refused {
+            return Err(LayerError::Damaged { layer: layer.label().to_owned(), detail: error.to_string() });
+        }
+    }
+    Ok(found)
+}
+
+/// Puts the names in `found` and their parents where they belong among `changes`.
+fn merge(changes: ChangeSet, stack: &Stack, found: Vec<(RelPath, Source, Option<Node>)>) -> Result<ChangeSet> {
+    let mut all = changes.into_inner();
+    let mut known: HashSet<RelPath> = all.iter().map(|change| change.path.clone()).collect();
+    for (path, upper, old) in found {
+        let Some(Node::Other { kind, .. }) = old else { continue };
+        for depth in 0..path.names().len() {
+            let parent: RelPath = path.names().iter().take(depth).cloned().collect();
+            if known.insert(parent.clone()) {
+                let node = stack.resolve(&parent)?;
+                all.push(change(parent, node.clone(), node, true));
+            }
+        }
+        if known.insert(path.clone()) {
+            let new = Some(Node::Other { source: upper, kind, data: None });
+            all.push(change(path, old, new, false));
+        }
+    }
+    // Within a directory: deletions, then everything else by name; a directory before what is in it. A path compares by its
+    // components, each with whether it is a deleted last one.
+    all.sort_by_cached_key(|change| {
+        let last = change.path.names().len().saturating_sub(1);
+        let deleted = change.kind == ChangeKind::Deleted;
+        let component = |(at, name): (usize, &Name)| (!(deleted && at == last), name.clone());
+        change.path.names().iter().enumerate().map(component).collect::<Vec<_>>()
+    });
+    Ok(ChangeSet::new(all))
+}
+
+fn change(path: RelPath, old: Option<Node>, new: Option<Node>, parent_only: bool) -> Change {
+    Change { path, kind: ChangeKind::Modified, old, new, opaque: false, parent_only }
+}

@@ -1,0 +1,98 @@
+//! Changes of stacks of layers written down as text.
+
+use super::{ChangeSet, Comparison, Options, Override, add_linked_names, compare};
+use crate::model::RelPath;
+use crate::union::{Follow, Layer, LayerIndex, MemLayer, Node, Source, Stack};
+use std::sync::Arc;
+
+fn layer(label: &str, text: &str) -> Arc<dyn Layer> {
+    Arc::new(MemLayer::parse(label, text).expect("layer text"))
+}
+
+fn stack(lowers: &[&str], upper: Option<&str>) -> Stack {
+    let lowers = lowers.iter().enumerate().map(|(at, text)| layer(&format!("{at}:{text}"), text)).collect();
+    Stack::new(lowers, upper.map(|text| layer("upper", text)), Follow::default()).expect("stack")
+}
+
+fn lines(changes: &ChangeSet) -> Vec<String> {
+    let line = |change: &super::Change| {
+        let opaque = if change.opaque { " opaque" } else { "" };
+        format!("{} {}{opaque}", change.kind.letter(), change.path)
+    };
+    changes.iter().map(line).collect()
+}
+
+fn upper_changes(lowers: &[&str], upper: &str) -> Vec<String> {
+    let (old, new) = (stack(lowers, None), stack(lowers, Some(upper)));
+    let options = Options { comparison: Comparison::Sources, parents: true };
+    lines(&compare(&old, &new, options).expect("changes"))
+}
+
+const BASE: &str =
+    "dir d\nfile d/a 644 0:0 one\nfile d/b 644 0:0 two\ndir e\nfile e/c 644 0:0 three\nfile f 644 0:0 four\n";
+
+#[test]
+fn an_upper_is_told_in_the_order_of_a_layer() {
+    let cases: &[(&str, &str, &[&str])] = &[
+        ("nothing", "", &[]),
+        ("a new file", "dir d\nfile d/n", &["C /", "C /d", "A /d/n"]),
+        ("a changed file", "file f 644 0:0 other", &["C /", "C /f"]),
+        ("a whiteout", "dir d\nwhiteout d/a", &["C /", "C /d", "D /d/a"]),
+        ("a whiteout over nothing", "dir d\nwhiteout d/zzz", &[]),
+        ("deletions come first", "dir d\nfile d/0\nwhiteout d/b", &["C /", "C /d", "D /d/b", "A /d/0"]),
+        ("chmod of a directory", "dir d 700", &["C /", "C /d"]),
+        ("a copied-up directory without a change", "dir d", &[]),
+        ("file to directory", "dir f\nfile f/x", &["C /", "C /f", "A /f/x"]),
+        ("directory to file", "file d 644 0:0 x", &["C /", "C /d"]),
+        ("deleted tree", "whiteout d", &["C /", "D /d"]),
+        ("recreated directory", "dir d\nopaque d\nfile d/a 644 0:0 one", &["C /", "C /d opaque", "D /d/b", "C /d/a"]),
+        ("renamed directory", "whiteout d\ndir z\nredirect z /d", &["C /", "D /d", "A /z", "A /z/a", "A /z/b"]),
+        (
+            "directory renamed over another",
+            "whiteout d\ndir e\nredirect e /d",
+            &["C /", "D /d", "C /e opaque", "D /e/c", "A /e/a", "A /e/b"],
+        ),
+    ];
+    for (what, upper, expected) in cases {
+        assert_eq!(&upper_changes(&[BASE], upper), expected, "{what}");
+    }
+}
+
+#[test]
+fn two_images_are_compared_by_content() {
+    let other =
+        "dir d\nfile d/a 644 0:0 one\nfile d/b 600 0:0 two\ndir e\nfile e/c 644 0:0 THREE\nfile g 644 0:0 four\n";
+    let (old, new) = (stack(&[BASE], None), stack(&[other], None));
+    let options = Options { comparison: Comparison::Content, parents: false };
+    let changes = compare(&old, &new, options).expect("changes");
+    assert_eq!(lines(&changes), ["D /f", "C /d/b", "C /e/c", "A /g"]);
+}
+
+#[test]
+fn what_both_sides_share_is_not_looked_at() {
+    let top = "dir d\nfile d/n 644 0:0 new\n";
+    let (old, new) = (stack(&[BASE], None), stack(&[BASE, top], None));
+    let options = Options { comparison: Comparison::Content, parents: false };
+    let changes = compare(&old, &new, options).expect("changes");
+    assert_eq!(lines(&changes), ["A /d/n"]);
+    assert!(compare(&new, &new, options).expect("changes").is_empty());
+}
+
+#[test]
+fn names_of_a_copied_object_that_only_lower_layers_have_are_added() {
+    let base = "dir d\nfile d/one 644 0:0 text\nlink other d/one\nlink gone d/one\nfile z";
+    let upper = "dir d\nfile d/one 644 0:0 changed\nwhiteout gone\nwhiteout z";
+    let (old, new) = (stack(&[base], None), stack(&[base], Some(upper)));
+    let options = Options { comparison: Comparison::Sources, parents: true };
+    let changes = compare(&old, &new, options).expect("changes");
+    let at = |stack: &Stack, path: &[u8]| match stack.resolve(&RelPath::parse(path).unwrap()).unwrap() {
+        Some(Node::Other { source, .. }) => source,
+        other => panic!("{other:?} is no object"),
+    };
+    let (lower, upper): (Source, Source) = (at(&old, b"d/one"), at(&new, b"d/one"));
+    assert_eq!(lower.layer, LayerIndex::lower(0).unwrap());
+    let changes = add_linked_names(changes, &new, &[Override { lower, upper }]).expect("changes");
+    assert_eq!(lines(&changes), ["C /", "D /gone", "D /z", "C /d", "C /d/one", "C /other"]);
+    let other = changes.iter().find(|change| change.path.to_bytes() == b"other").unwrap();
+    assert_eq!(other.new.as_ref().and_then(Node::ino), Some(crate::union::Ino::of(upper)));
+}

@@ -1,0 +1,68 @@
+//! What a node of a stack looks like: metadata, extended attributes, data.
+
+use crate::model::{FileKind, Meta};
+use crate::union::{LayerResult, Node, Source, Stack};
+use std::collections::BTreeMap;
+use std::io;
+
+/// The object whose metadata `node` has.
+fn owner_of_metadata(node: &Node) -> Source {
+    match node {
+        Node::Directory(directory) => directory.metadata,
+        Node::Other { source, .. } => *source,
+    }
+}
+
+/// The metadata of `node`.
+pub fn meta(stack: &Stack, node: &Node) -> LayerResult<Meta> {
+    let source = owner_of_metadata(node);
+    stack.layer(source.layer)?.meta(source.ino)
+}
+
+/// The extended attributes of `node`, overlay's own left out.
+pub fn xattrs(stack: &Stack, node: &Node) -> LayerResult<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let source = owner_of_metadata(node);
+    let layer = stack.layer(source.layer)?;
+    let mut names = Vec::new();
+    layer.xattr_names(source.ino, &mut |name| names.push(name.to_vec()))?;
+    let mut found = BTreeMap::new();
+    for name in names {
+        if let Some(value) = layer.xattr(source.ino, &name)? {
+            let value = value.into_owned();
+            found.insert(name, value);
+        }
+    }
+    Ok(found)
+}
+
+/// Where the data of the file `node` lie; none for what has no data.
+pub(super) fn data_source(node: &Node) -> Option<Source> {
+    match node {
+        Node::Other { source, kind: FileKind::File, data } => Some(data.unwrap_or(*source)),
+        _ => None,
+    }
+}
+
+/// The data of a file, from its start.
+#[derive(Debug)]
+pub struct NodeReader<'a> {
+    stack: &'a Stack,
+    source: Source,
+    offset: u64,
+}
+
+impl<'a> NodeReader<'a> {
+    /// A reader of the file `node`; none for what is no regular file.
+    pub fn new(stack: &'a Stack, node: &Node) -> Option<Self> {
+        Some(Self { stack, source: data_source(node)?, offset: 0 })
+    }
+}
+
+impl io::Read for NodeReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let layer = self.stack.layer(self.source.layer).map_err(io::Error::other)?;
+        let count = layer.read_at(self.source.ino, self.offset, buffer).map_err(io::Error::other)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+}
