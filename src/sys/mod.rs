@@ -1,3 +1,9 @@
 //! Raw system calls behind safe functions: the only module with `unsafe`.
 //!
 //! Owns what neither `std` nor `rustix` offers. Must not know anything else of the project.
+
+mod attributes;
+mod credentials;
+
+pub use attributes::chmod_no_follow;
+pub use credentials::{Creator, as_creator, with_umask};

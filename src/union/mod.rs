@@ -8,6 +8,7 @@ mod ino;
 mod layer;
 mod listing;
 mod mem;
+pub mod mutation;
 mod stack;
 #[cfg(test)]
 mod tests;
