@@ -2,4 +2,5 @@
 //!
 //! Owns the Dockerfile language and what its instructions mean. Must not know how a person is told about it.
 
+pub mod context;
 pub mod dockerfile;
