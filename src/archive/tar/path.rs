@@ -2,11 +2,14 @@
 
 use super::Limits;
 use crate::model::{InvalidName, Name, RelPath};
+use std::cmp::Ordering;
 use std::fmt;
 
 /// A path below the root of an archive as bytes: components joined by single slashes, none of them empty, `.` or `..`,
 /// none over the limit; no leading slash. Empty for the root. Not necessarily UTF-8.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+///
+/// Ordered by components, so that sorted paths are a walk of the tree: a directory comes directly before what is in it.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct EntryPath(Vec<u8>);
 
 /// Why bytes are not an [`EntryPath`].
@@ -100,9 +103,39 @@ impl EntryPath {
         self.split_last().map(|(_, name)| name)
     }
 
+    /// Where a symlink of this name and with this `target` leads, by text alone: relative to its directory or to the root, `..`
+    /// at the root staying there. None where that is no valid path.
+    pub fn resolve_link(&self, target: &[u8]) -> Option<Self> {
+        let mut names: Vec<&[u8]> = if target.starts_with(b"/") { Vec::new() } else { self.names().collect() };
+        names.pop();
+        for part in target.split(|&byte| byte == b'/') {
+            match part {
+                b"" | b"." => {}
+                b".." => drop(names.pop()),
+                name => names.push(name),
+            }
+        }
+        let joined = names.join(&b'/');
+        if joined.is_empty() { Some(Self::root()) } else { Self::parse(&joined, &Limits::default()).ok() }
+    }
+
     /// The same path as a sequence of names; an error where a component is longer than the system allows.
     pub fn to_rel_path(&self) -> Result<RelPath, InvalidName> {
         self.names().map(Name::new).collect()
+    }
+}
+
+impl Ord for EntryPath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // A slash is less than every byte of a name, the end of the path less than a slash.
+        let rank = |byte: &u8| if *byte == b'/' { 0 } else { u16::from(*byte) + 1 };
+        self.0.iter().map(rank).cmp(other.0.iter().map(rank))
+    }
+}
+
+impl PartialOrd for EntryPath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -144,6 +177,26 @@ mod tests {
         assert!(parse(&[b'x'; 255]).is_ok());
         assert!(parse(b"\xff/\xfe").is_ok());
         assert_eq!(parse(&b"a/".repeat(16385)), Err(InvalidPath::LongPath { limit: 32768 }));
+    }
+
+    #[test]
+    fn links_lead_inside_the_root() {
+        let link = EntryPath::parse(b"a/b/link", &Limits::default()).unwrap();
+        for (target, expected) in
+            [("c", "a/b/c"), ("../c/./d/", "a/c/d"), ("/c", "c"), ("../../../../c", "c"), ("/", ""), ("../..", "")]
+        {
+            assert_eq!(link.resolve_link(target.as_bytes()).unwrap().as_bytes(), expected.as_bytes(), "{target}");
+        }
+    }
+
+    #[test]
+    fn sorted_paths_are_a_walk_of_the_tree() {
+        let mut paths: Vec<_> = ["a-b", "a/c", "a", "", "a/c/d", "a.d/e", "a\u{1}", "ab"]
+            .map(|path| EntryPath::from(&RelPath::parse(path.as_bytes()).unwrap()))
+            .to_vec();
+        paths.sort();
+        let sorted: Vec<_> = paths.iter().map(EntryPath::as_bytes).collect();
+        assert_eq!(sorted, [&b""[..], b"a", b"a/c", b"a/c/d", b"a\x01", b"a-b", b"a.d/e", b"ab"]);
     }
 
     #[test]
