@@ -4,6 +4,8 @@
 
 mod attributes;
 mod credentials;
+mod writeback;
 
 pub use attributes::chmod_no_follow;
 pub use credentials::{Creator, as_creator, with_umask};
+pub use writeback::start_writeback;

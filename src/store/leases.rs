@@ -1,0 +1,85 @@
+//! What running mounts need.
+
+use super::error::{AtPath, StoreError, StoreResult};
+use super::files::FileLock;
+use super::images::ImageRecord;
+use super::layout::{Store, unique_name};
+use crate::oci::Digest;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Says that an image is in use: it is not removed, and its blobs are not collected. Ends when it is dropped or the
+/// process that has it ends, however it does.
+///
+/// The lock belongs to the open file, so a process that forks before it serves hands it to its child.
+#[derive(Debug)]
+pub struct UseLease {
+    path: PathBuf,
+    _lock: FileLock,
+}
+
+impl Drop for UseLease {
+    fn drop(&mut self) {
+        // A file without a lock means nothing; `prune` removes it.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// What a lease says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LeaseRecord {
+    /// The image ID.
+    pub(super) image: Digest,
+    /// The manifest; with it its configuration and layers are in use.
+    pub(super) manifest: Digest,
+    /// What uses it, for messages: a mount point.
+    pub(super) user: String,
+}
+
+impl Store {
+    /// Registers a use of `image` by `user`, which is what messages call it: a mount point.
+    pub fn use_lease(&self, image: &ImageRecord, user: &str) -> StoreResult<UseLease> {
+        let record = LeaseRecord { image: image.id, manifest: image.manifest.digest, user: user.to_owned() };
+        let _guard = self.lock_shared()?;
+        let path = self.path("leases").join(unique_name());
+        let lock = FileLock::try_exclusive(&path)?.ok_or_else(|| StoreError::Damaged {
+            path: path.clone(),
+            detail: "a new lease is locked already".to_owned(),
+        })?;
+        let bytes = serde_json::to_vec(&record).map_err(std::io::Error::other).at(&path)?;
+        fs::write(&path, bytes).at(&path)?;
+        Ok(UseLease { path, _lock: lock })
+    }
+
+    /// The leases whose processes live, and the files of those whose processes are gone. Called under the exclusive
+    /// lock, so that no lease is just being made.
+    pub(super) fn leases(&self) -> StoreResult<(Vec<LeaseRecord>, Vec<PathBuf>)> {
+        let dir = self.path("leases");
+        let (mut live, mut dead) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(&dir).at(&dir)? {
+            let path = entry.at(&dir)?.path();
+            match read_live(&path)? {
+                Some(record) => live.push(record),
+                None => dead.push(path),
+            }
+        }
+        Ok((live, dead))
+    }
+}
+
+fn read_live(path: &Path) -> StoreResult<Option<LeaseRecord>> {
+    if !is_held(path)? {
+        return Ok(None);
+    }
+    // Held, and gone or cut short in the meantime: its process is at its end.
+    Ok(fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
+
+/// Whether a process holds the lock of a lease.
+pub(super) fn is_held(path: &Path) -> StoreResult<bool> {
+    if !path.exists() {
+        return Ok(false);
+    }
+    FileLock::try_exclusive(path).map(|lock| lock.is_none())
+}

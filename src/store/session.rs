@@ -1,0 +1,214 @@
+//! A session: one load, pull, commit or build that writes into the store.
+
+use super::compressed::Compressed;
+use super::error::{AtPath, StoreError, StoreResult};
+use super::files::{FileLock, sync_dir, write_synced};
+use super::layout::{Store, unique_name};
+use super::references::IndexEntry;
+use crate::oci::{Descriptor, Digest, Reference};
+use parking_lot::Mutex;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many bytes are written before the kernel is told to start with them, so that the final sync finds little to do.
+const WRITEBACK_STEP: u64 = 8 << 20;
+
+/// Someone who writes into the store. What it publishes or finds present is safe from garbage collection until it is
+/// dropped; what it staged and did not publish goes with it.
+#[derive(Debug)]
+pub struct Session {
+    store: Store,
+    dir: PathBuf,
+    /// Open for appending; the lock on it says that the session lives.
+    lease: Mutex<File>,
+    _lock: FileLock,
+    counter: AtomicU64,
+}
+
+impl Store {
+    /// Begins a session.
+    pub fn session(&self) -> StoreResult<Session> {
+        // Under the shared lock no collector can find the directory before its lease is locked.
+        let _guard = self.lock_shared()?;
+        let dir = self.path("stage").join(unique_name());
+        fs::create_dir(&dir).at(&dir)?;
+        let path = dir.join("lease");
+        let lock = FileLock::try_exclusive(&path)?.ok_or_else(|| StoreError::Damaged {
+            path: path.clone(),
+            detail: "a new lease is locked already".to_owned(),
+        })?;
+        let lease = OpenOptions::new().append(true).open(&path).at(&path)?;
+        Ok(Session { store: self.clone(), dir, lease: Mutex::new(lease), _lock: lock, counter: AtomicU64::new(0) })
+    }
+}
+
+impl Session {
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Keeps a blob, and the table of contents of that diffID, from being collected while the session lives.
+    pub fn protect(&self, digest: &Digest) -> StoreResult<()> {
+        let _guard = self.store.lock_shared()?;
+        self.append_to_lease(digest)
+    }
+
+    /// Whether a blob is there. When it is, it stays while the session lives.
+    pub fn has_blob(&self, digest: &Digest) -> StoreResult<bool> {
+        let _guard = self.store.lock_shared()?;
+        self.append_to_lease(digest)?;
+        Ok(self.store.blob_size(digest)?.is_some())
+    }
+
+    /// Begins a blob whose digest is not known yet.
+    pub fn begin_blob(&self) -> StoreResult<BlobWriter<'_>> {
+        let path = self.stage_path();
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).at(&path)?;
+        Ok(BlobWriter { session: self, path, file, size: 0, pushed: 0, published: false })
+    }
+
+    /// Stores a document: a manifest, an index or a configuration.
+    pub fn put_document(&self, bytes: &[u8]) -> StoreResult<Digest> {
+        let digest = Digest::of(bytes);
+        if !self.has_blob(&digest)? {
+            self.put_file(&self.store.blob_path(&digest), bytes)?;
+        }
+        Ok(digest)
+    }
+
+    /// Stores a document that must be what `descriptor` says.
+    pub fn put_verified(&self, descriptor: &Descriptor, bytes: &[u8]) -> StoreResult<()> {
+        descriptor.digest.verify(descriptor.size, bytes)?;
+        self.put_document(bytes).map(|_| ())
+    }
+
+    /// Stores the table of contents of the layer `diff_id`, in place of an older one.
+    pub fn put_toc(&self, diff_id: &Digest, bytes: &[u8]) -> StoreResult<()> {
+        self.protect(diff_id)?;
+        self.put_file(&self.store.toc_path(diff_id), bytes)
+    }
+
+    /// Remembers that a compressed blob inflates to the layer `diff_id`.
+    pub fn remember_compressed(&self, diff_id: &Digest, compressed: &Compressed) -> StoreResult<()> {
+        self.store.remember_compressed(diff_id, compressed)
+    }
+
+    /// A new path for a file of this session that is removed with it.
+    pub fn stage_path(&self) -> PathBuf {
+        self.dir.join(self.counter.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    /// Makes everything that was published durable, then lets `reference` point to `target`, or adds `target` without
+    /// a name. The last step of everything that makes an image.
+    pub fn set_reference(&self, reference: Option<&Reference>, target: &Descriptor) -> StoreResult<()> {
+        self.set_reference_with(reference, target, &[])
+    }
+
+    /// As [`Self::set_reference`]; `repo_digests` are the references by digest under which a registry has the image.
+    pub fn set_reference_with(
+        &self,
+        reference: Option<&Reference>,
+        target: &Descriptor,
+        repo_digests: &[Reference],
+    ) -> StoreResult<()> {
+        self.sync()?;
+        let entry = IndexEntry::new(reference.cloned(), target.clone(), repo_digests.to_vec());
+        self.store.update_index(|entries| entry.insert_into(entries))
+    }
+
+    /// Makes the names of everything that was published durable.
+    pub fn sync(&self) -> StoreResult<()> {
+        ["blobs/sha256", "toc/sha256"].iter().try_for_each(|dir| sync_dir(&self.store.path(dir)))
+    }
+
+    fn put_file(&self, target: &Path, bytes: &[u8]) -> StoreResult<()> {
+        let stage = self.stage_path();
+        write_synced(&stage, bytes)?;
+        fs::rename(&stage, target).at(target)
+    }
+
+    fn append_to_lease(&self, digest: &Digest) -> StoreResult<()> {
+        self.lease.lock().write_all(format!("{digest}\n").as_bytes()).at(&self.dir)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.dir) {
+            log::warn!(target: "layerfs::store", "{}: {error}; prune removes it", self.dir.display());
+        }
+    }
+}
+
+/// A blob being written. Dropped without [`Self::publish`], it leaves nothing.
+#[derive(Debug)]
+pub struct BlobWriter<'a> {
+    session: &'a Session,
+    path: PathBuf,
+    file: File,
+    size: u64,
+    /// How far the kernel was asked to write to disk.
+    pushed: u64,
+    published: bool,
+}
+
+impl BlobWriter<'_> {
+    /// How many bytes were written.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The file being written, to read back what is there.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The path of the file being written.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the content durable and gives it the name `digest`, which the caller has computed from every byte.
+    /// The name itself is durable after [`Session::sync`].
+    pub fn publish(mut self, digest: &Digest) -> StoreResult<()> {
+        self.file.sync_data().at(&self.path)?;
+        self.session.protect(digest)?;
+        let target = self.session.store.blob_path(digest);
+        fs::rename(&self.path, &target).at(&target)?;
+        self.published = true;
+        Ok(())
+    }
+
+    /// Starts the write-back of what was written since the last time.
+    fn push(&mut self) {
+        if self.size - self.pushed >= WRITEBACK_STEP {
+            crate::sys::start_writeback(&self.file, self.pushed, self.size - self.pushed);
+            self.pushed = self.size;
+        }
+    }
+}
+
+impl Write for BlobWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.size += written as u64;
+        self.push();
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for BlobWriter<'_> {
+    fn drop(&mut self) {
+        if !self.published {
+            // The session's directory goes as a whole; this only frees the space earlier.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
