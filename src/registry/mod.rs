@@ -1,3 +1,20 @@
 //! Registries: transport, authentication, pull, push.
 //!
 //! Must not know the union.
+//!
+//! | part | owns |
+//! |---|---|
+//! | [`http`] | one exchange with a server: TLS, proxies, redirects, retries, time limits |
+//! | [`auth`] | challenges, tokens |
+//! | [`config`] | docker's and podman's files: credentials, certificates, `registries.conf` |
+//! | [`client`] | the distribution protocol: manifests, blobs, uploads |
+
+pub mod auth;
+pub mod client;
+pub mod config;
+pub mod http;
+pub mod secret;
+
+mod error;
+
+pub use error::Error;
