@@ -13,6 +13,7 @@
 //!   containers/<name>/          a named writable mount: config.json, upper/, work/
 //!   cache/<key>                 records of the build cache
 //!   stage/<session>/            files being written, and `lease`: what the session needs
+//!   stage/partial-<hex>/        the beginning of a blob that is being fetched, or whose fetching broke off
 //!   leases/<id>                 what a running mount needs
 //! ```
 //!
@@ -38,6 +39,7 @@ mod gc;
 mod images;
 mod layout;
 mod leases;
+mod partial;
 mod references;
 mod removal;
 mod session;
@@ -49,6 +51,7 @@ pub use gc::{Freed, Garbage, PruneOptions, Usage};
 pub use images::{ImageRecord, LayerRecord};
 pub use layout::Store;
 pub use leases::UseLease;
+pub use partial::PartialBlob;
 pub use references::{IndexEntry, REPO_DIGESTS_ANNOTATION};
 pub use removal::Removed;
 pub use session::{BlobWriter, Session};
