@@ -1,3 +1,33 @@
 //! What an image is made of: waste, duplicates, which layer has what, from tables of contents.
 //!
-//! Must not know FUSE.
+//! Owns the accounting: what counts as hidden, by whom ([`waste`]), what one path went through ([`history_of`]), what lies
+//! in an image twice ([`duplicates`]) and what was left behind ([`leftovers`]). Reads content only to tell duplicates. Must not
+//! know FUSE, nor how anything is shown.
+
+mod duplicates;
+mod leftovers;
+#[cfg(test)]
+mod tests;
+mod waste;
+mod whence;
+
+pub use duplicates::{DuplicateGroup, duplicates};
+pub use leftovers::{Leftover, LeftoverKind, leftovers};
+pub use waste::{LayerSummary, Waste, WasteCause, WasteReport, waste};
+pub use whence::{Touch, TouchKind, history_of};
+
+use crate::model::{InvalidName, Name, RelPath};
+use crate::union::{Layer, LayerError, LayerResult};
+
+/// A name that a layer told, checked.
+fn checked_name(layer: &dyn Layer, name: &[u8]) -> LayerResult<Name> {
+    Name::new(name).map_err(|error: InvalidName| LayerError::Damaged {
+        layer: layer.label().to_owned(),
+        detail: format!("\"{}\": {error}", name.escape_ascii()),
+    })
+}
+
+/// `path/name`, checked.
+fn checked_join(layer: &dyn Layer, path: &RelPath, name: &[u8]) -> LayerResult<RelPath> {
+    Ok(path.join(checked_name(layer, name)?))
+}

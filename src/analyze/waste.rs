@@ -1,0 +1,398 @@
+//! The bytes of an image that no one can see.
+//!
+//! The problems, and what solves them:
+//! 1. Every byte counts once, whoever hides it again: an object is charged to the first layer that hides it ([`Hide`]).
+//! 2. Hidden directories hide what is in them: the walk goes on in hidden directories, which carry who hid them.
+//! 3. An object with several names is hidden when its last name is: [`Linked`] counts names.
+//! 4. Order matters inside one directory: the layers' words on one name are replayed from the bottom up ([`Replay`]).
+
+use super::checked_join;
+use crate::model::{FileKind, RelPath};
+use crate::union::{EntryKind, Layer, LayerIndex, LayerResult, LocalIno, Node, Source, Stack};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+/// How a layer made something disappear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WasteCause {
+    /// A whiteout.
+    Deleted,
+    /// An opaque directory in the place of a directory.
+    Recreated,
+    /// Another object in the same place.
+    Replaced,
+}
+
+/// What one layer hid at one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waste {
+    /// The path that was deleted, recreated or replaced; what was below it counts here too.
+    pub path: RelPath,
+    /// How.
+    pub cause: WasteCause,
+    /// The layer that hid it, counted from the bottom.
+    pub hidden_by: usize,
+    /// The layers whose bytes these are, with how many of them, bottom layer first.
+    pub bytes_of: BTreeMap<usize, u64>,
+    /// Objects hidden.
+    pub objects: u64,
+    /// A replacement by an object with the same type and size in bytes: content may be the same (chmod, chown, touch).
+    pub same_size: bool,
+}
+
+impl Waste {
+    /// Bytes hidden.
+    pub fn bytes(&self) -> u64 {
+        self.bytes_of.values().sum()
+    }
+}
+
+/// What one layer holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LayerSummary {
+    /// Bytes of the files in the layer, each object once, whether they are visible or not.
+    pub bytes: u64,
+    /// Those of them that a later layer hides.
+    pub hidden_bytes: u64,
+    /// Names of objects that were not there before.
+    pub added: u64,
+    /// Names where something else was before; directories merely passed through do not count.
+    pub changed: u64,
+    /// Names that a whiteout of the layer removes, and names in directories that it recreates.
+    pub removed: u64,
+    /// Whiteouts that hide nothing.
+    pub idle_whiteouts: u64,
+}
+
+/// The accounting of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WasteReport {
+    /// Bottom layer first.
+    pub layers: Vec<LayerSummary>,
+    /// What is hidden, most bytes first; entries that hide no bytes are left out.
+    pub waste: Vec<Waste>,
+}
+
+impl WasteReport {
+    /// Bytes of all files of all layers.
+    pub fn total_bytes(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.bytes).sum()
+    }
+
+    /// Bytes of them that nobody can see.
+    pub fn hidden_bytes(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.hidden_bytes).sum()
+    }
+
+    /// The share of the bytes that is visible, 0 to 1; 1 for an image without bytes.
+    pub fn efficiency(&self) -> f64 {
+        match self.total_bytes() {
+            0 => 1.0,
+            total => 1.0 - self.hidden_bytes() as f64 / total as f64,
+        }
+    }
+}
+
+/// The accounting of the lower layers of `stack`.
+pub fn waste(stack: &Stack) -> LayerResult<WasteReport> {
+    let mut account = Account::new(stack);
+    let mut work = vec![Place { path: RelPath::root(), directories: account.roots()? }];
+    while let Some(place) = work.pop() {
+        account.visit(&place, &mut work)?;
+    }
+    account.report()
+}
+
+/// Index of an event in [`Account::events`].
+type EventId = usize;
+
+/// Who hid something: the layer, and the event it counts to.
+#[derive(Debug, Clone, Copy)]
+struct Hide {
+    layer: usize,
+    event: EventId,
+}
+
+/// A directory of one layer at a path.
+#[derive(Debug, Clone, Copy)]
+struct PlacedDirectory {
+    layer: usize,
+    ino: LocalIno,
+    hidden: Option<Hide>,
+}
+
+/// A path that at least one layer has a directory at; bottom layer first.
+struct Place {
+    path: RelPath,
+    directories: Vec<PlacedDirectory>,
+}
+
+/// An object with several names in its layer.
+struct Linked {
+    size: u64,
+    names: u32,
+    hidden_names: u32,
+    last: Option<Hide>,
+}
+
+struct Account<'a> {
+    stack: &'a Stack,
+    events: Vec<Waste>,
+    layers: Vec<LayerSummary>,
+    linked: HashMap<(usize, LocalIno), Linked>,
+    /// Objects with one name in their layer: the layer, the object, its bytes, who hides it.
+    unlinked: Vec<(usize, LocalIno, u64, Option<Hide>)>,
+    /// Names that a layer gave to objects of the layers below, which stay visible through them.
+    later_links: Vec<RelPath>,
+}
+
+/// What a layer says about one name.
+type Word = (usize, EntryKind);
+
+impl<'a> Account<'a> {
+    fn new(stack: &'a Stack) -> Self {
+        let layers = vec![LayerSummary::default(); stack.lowers().len()];
+        let (events, linked, unlinked, later_links) = Default::default();
+        Self { stack, events, layers, linked, unlinked, later_links }
+    }
+
+    fn layer(&self, index: usize) -> LayerResult<&'a dyn Layer> {
+        self.stack.layer(LayerIndex::lower(index).unwrap_or(LayerIndex::UPPER))
+    }
+
+    fn roots(&mut self) -> LayerResult<Vec<PlacedDirectory>> {
+        let mut roots: Vec<PlacedDirectory> = Vec::new();
+        for (index, layer) in self.stack.lowers().iter().enumerate() {
+            if layer.root_is_opaque()? && !roots.is_empty() {
+                let event = self.event(&RelPath::root(), WasteCause::Recreated, index, false);
+                for root in roots.iter_mut().filter(|root| root.hidden.is_none()) {
+                    root.hidden = Some(Hide { layer: index, event });
+                }
+            }
+            roots.push(PlacedDirectory { layer: index, ino: layer.root(), hidden: None });
+        }
+        Ok(roots)
+    }
+
+    fn event(&mut self, path: &RelPath, cause: WasteCause, hidden_by: usize, same_size: bool) -> EventId {
+        let bytes_of = BTreeMap::new();
+        self.events.push(Waste { path: path.clone(), cause, hidden_by, bytes_of, objects: 0, same_size });
+        self.events.len() - 1
+    }
+
+    /// Replays every name of the directories at `place`.
+    fn visit(&mut self, place: &Place, work: &mut Vec<Place>) -> LayerResult<()> {
+        let mut words: BTreeMap<Vec<u8>, Vec<Word>> = BTreeMap::new();
+        for directory in &place.directories {
+            self.layer(directory.layer)?.entries(directory.ino, &mut |entry| {
+                words.entry(entry.name.into_owned()).or_default().push((directory.layer, entry.kind));
+            })?;
+        }
+        for (name, words) in words {
+            let top = words.last().map_or(0, |word| word.0);
+            let path = checked_join(self.layer(top)?, &place.path, &name)?;
+            let directories = self.replay(&path, &words, &place.directories)?;
+            if !directories.is_empty() {
+                work.push(Place { path, directories });
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes through what the layers say about `path`, bottom layer first. Returns the directories at it.
+    fn replay(
+        &mut self,
+        path: &RelPath,
+        words: &[Word],
+        parents: &[PlacedDirectory],
+    ) -> LayerResult<Vec<PlacedDirectory>> {
+        let mut replay = Replay::default();
+        let hides: Vec<(usize, Hide)> =
+            parents.iter().filter_map(|parent| parent.hidden.map(|hide| (parent.layer, hide))).collect();
+        let moments: BTreeSet<usize> =
+            parents.iter().map(|parent| parent.layer).chain(hides.iter().map(|(_, hide)| hide.layer)).collect();
+        for moment in moments {
+            // A layer that hides a parent takes what is in it along before its own words count.
+            for (layer, hide) in hides.iter().filter(|(_, hide)| hide.layer == moment) {
+                self.layer_mut(moment).removed += replay.hide_of_layer(*layer, *hide);
+            }
+            if let Some((layer, kind)) = words.iter().find(|(layer, _)| *layer == moment) {
+                self.hear(path, *layer, *kind, &mut replay)?;
+            }
+        }
+        Ok(self.settle(replay))
+    }
+
+    fn layer_mut(&mut self, index: usize) -> &mut LayerSummary {
+        // Indices come from enumerating the layers.
+        #[expect(clippy::indexing_slicing, reason = "one summary for each layer is made in `new`")]
+        &mut self.layers[index]
+    }
+
+    /// One layer's word on a name.
+    fn hear(&mut self, path: &RelPath, layer: usize, kind: EntryKind, replay: &mut Replay) -> LayerResult<()> {
+        let visible = replay.visible();
+        match kind {
+            EntryKind::Whiteout if matches!(visible, Visible::Nothing) => self.layer_mut(layer).idle_whiteouts += 1,
+            EntryKind::Whiteout => {
+                let event = self.event(path, WasteCause::Deleted, layer, false);
+                replay.hide_all(Hide { layer, event });
+                self.layer_mut(layer).removed += 1;
+            }
+            EntryKind::LinkBelow { .. } => {
+                self.later_links.push(path.clone());
+                match visible {
+                    Visible::Nothing => self.layer_mut(layer).added += 1,
+                    _ => self.replace(path, layer, None, replay),
+                }
+            }
+            EntryKind::Node { ino, kind: FileKind::Directory, opaque, .. } => {
+                match visible {
+                    Visible::Nothing => self.layer_mut(layer).added += 1,
+                    Visible::Object(_) => self.replace(path, layer, None, replay),
+                    Visible::Directory if opaque => {
+                        let event = self.event(path, WasteCause::Recreated, layer, false);
+                        replay.hide_all(Hide { layer, event });
+                        self.layer_mut(layer).changed += 1;
+                    }
+                    Visible::Directory => {}
+                }
+                replay.directories.push(PlacedDirectory { layer, ino, hidden: None });
+            }
+            EntryKind::Node { ino, kind, .. } => {
+                let meta = self.layer(layer)?.meta(ino)?;
+                let size = if kind == FileKind::File { meta.size } else { 0 };
+                let object = PlacedObject { layer, ino, kind, size, nlink: meta.nlink, hidden: None };
+                match visible {
+                    Visible::Nothing => self.layer_mut(layer).added += 1,
+                    _ => self.replace(path, layer, Some(&object), replay),
+                }
+                replay.objects.push(object);
+            }
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, path: &RelPath, layer: usize, by: Option<&PlacedObject>, replay: &mut Replay) {
+        let same = matches!((replay.visible(), by), (Visible::Object((kind, size)), Some(by)) if kind == by.kind && size == by.size);
+        let event = self.event(path, WasteCause::Replaced, layer, same);
+        replay.hide_all(Hide { layer, event });
+        self.layer_mut(layer).changed += 1;
+    }
+
+    /// Books the objects of one name. Returns the directories.
+    fn settle(&mut self, replay: Replay) -> Vec<PlacedDirectory> {
+        for object in replay.objects {
+            if object.nlink > 1 {
+                let linked = self.linked.entry((object.layer, object.ino)).or_insert(Linked {
+                    size: object.size,
+                    names: 0,
+                    hidden_names: 0,
+                    last: None,
+                });
+                linked.names += 1;
+                if let Some(hide) = object.hidden {
+                    linked.hidden_names += 1;
+                    if linked.last.is_none_or(|last| last.layer <= hide.layer) {
+                        linked.last = Some(hide);
+                    }
+                }
+                continue;
+            }
+            self.unlinked.push((object.layer, object.ino, object.size, object.hidden));
+        }
+        replay.directories
+    }
+
+    fn book(&mut self, layer: usize, size: u64, hidden: Option<Hide>) {
+        let summary = self.layer_mut(layer);
+        summary.bytes += size;
+        let Some(hide) = hidden else { return };
+        summary.hidden_bytes += size;
+        if let Some(event) = self.events.get_mut(hide.event) {
+            *event.bytes_of.entry(layer).or_default() += size;
+            event.objects += 1;
+        }
+    }
+
+    fn report(mut self) -> LayerResult<WasteReport> {
+        let mut kept = HashSet::new();
+        for path in &self.later_links {
+            kept.extend(self.lower_object(path)?);
+        }
+        for (layer, ino, size, hidden) in std::mem::take(&mut self.unlinked) {
+            self.book(layer, size, hidden.filter(|_| !kept.contains(&(layer, ino))));
+        }
+        let linked = std::mem::take(&mut self.linked);
+        let mut linked: Vec<_> = linked.into_iter().collect();
+        linked.sort_by_key(|(key, _)| *key);
+        for ((layer, ino), Linked { size, names, hidden_names, last }) in linked {
+            let hidden = last.filter(|_| names == hidden_names && !kept.contains(&(layer, ino)));
+            self.book(layer, size, hidden);
+        }
+        let mut waste: Vec<Waste> = self.events.into_iter().filter(|event| event.bytes() > 0).collect();
+        waste.sort_by(|a, b| b.bytes().cmp(&a.bytes()).then_with(|| a.path.cmp(&b.path)));
+        Ok(WasteReport { layers: self.layers, waste })
+    }
+
+    fn lower_object(&self, path: &RelPath) -> LayerResult<Option<(usize, LocalIno)>> {
+        Ok(match self.stack.resolve(path)? {
+            Some(Node::Other { source: Source { layer, ino }, .. }) => layer.as_lower().map(|layer| (layer, ino)),
+            _ => None,
+        })
+    }
+}
+
+/// An object that is no directory, of one layer at one name.
+#[derive(Debug, Clone, Copy)]
+struct PlacedObject {
+    layer: usize,
+    ino: LocalIno,
+    kind: FileKind,
+    size: u64,
+    nlink: u32,
+    hidden: Option<Hide>,
+}
+
+/// What a name shows at some moment of the replay.
+enum Visible {
+    Nothing,
+    Directory,
+    Object((FileKind, u64)),
+}
+
+/// The objects that one name has stood for so far.
+#[derive(Default)]
+struct Replay {
+    objects: Vec<PlacedObject>,
+    directories: Vec<PlacedDirectory>,
+}
+
+impl Replay {
+    fn visible(&self) -> Visible {
+        if let Some(object) = self.objects.iter().rev().find(|object| object.hidden.is_none()) {
+            return Visible::Object((object.kind, object.size));
+        }
+        if self.directories.iter().any(|directory| directory.hidden.is_none()) {
+            return Visible::Directory;
+        }
+        Visible::Nothing
+    }
+
+    fn hide_all(&mut self, hide: Hide) {
+        let objects = self.objects.iter_mut().map(|object| &mut object.hidden);
+        for hidden in objects.chain(self.directories.iter_mut().map(|directory| &mut directory.hidden)) {
+            hidden.get_or_insert(hide);
+        }
+    }
+
+    /// Hides what `layer` has here. Returns how many names disappear by that: 0 or 1.
+    fn hide_of_layer(&mut self, layer: usize, hide: Hide) -> u64 {
+        let was_visible = !matches!(self.visible(), Visible::Nothing);
+        let objects = self.objects.iter_mut().filter(|object| object.layer == layer).map(|object| &mut object.hidden);
+        let directories = self.directories.iter_mut().filter(|directory| directory.layer == layer);
+        for hidden in objects.chain(directories.map(|directory| &mut directory.hidden)) {
+            hidden.get_or_insert(hide);
+        }
+        u64::from(was_visible && matches!(self.visible(), Visible::Nothing))
+    }
+}
