@@ -1,0 +1,88 @@
+//! One connection to the kernel: from an open device to the end of the mount.
+
+use super::adapter::Adapter;
+use super::capabilities::{OpenMode, Wishes};
+use super::counters::Counters;
+use super::spin::Spinner;
+use crate::fs::LayerFs;
+use fuser::{Config, Session, SessionACL};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// How requests are answered.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerOptions {
+    /// Whether the kernel asks about opens.
+    pub open_mode: OpenMode,
+    /// Whether the kernel checks ACLs. It then checks permissions too.
+    pub acl: bool,
+    /// Threads that answer, at least 1.
+    pub threads: usize,
+    /// Whether threads wait awake for a moment before they sleep.
+    pub spin: bool,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self { open_mode: OpenMode::for_running_kernel(), acl: false, threads: default_threads(), spin: true }
+    }
+}
+
+/// One thread for each processor, so that a read that waits for the disk holds up nobody; no more than eight.
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 8))
+}
+
+/// Why a session could not begin or ended too soon.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The kernel and the server did not agree.
+    #[error("the kernel refused the session: {0}")]
+    Handshake(#[source] io::Error),
+    /// The connection broke.
+    #[error("the connection to the kernel broke: {0}")]
+    Broken(#[source] io::Error),
+}
+
+/// A session whose handshake is done: the mount answers as soon as [`Server::run`] is called.
+#[derive(Debug)]
+pub struct Server {
+    session: Session<Adapter>,
+    counters: Arc<Counters>,
+}
+
+impl Server {
+    /// Takes over `device`, an open `/dev/fuse` that has been mounted, and agrees with the kernel on the protocol.
+    ///
+    /// Who may use the mount is the kernel's business (`allow_other`, `default_permissions`): the server answers everyone,
+    /// since the kernel's own workers come without the owner's identity.
+    pub fn new(fs: Arc<LayerFs>, device: OwnedFd, options: ServerOptions) -> Result<Self, SessionError> {
+        let counters = Arc::new(Counters::default());
+        let watched = if options.spin { device.try_clone().ok() } else { None };
+        let adapter = Adapter {
+            fs,
+            counters: Arc::clone(&counters),
+            wishes: Wishes { open_mode: options.open_mode, acl: options.acl },
+            open_mode: options.open_mode,
+            spinner: Spinner::new(watched),
+        };
+        let mut config = Config::default();
+        config.n_threads = Some(options.threads.max(1));
+        // Each thread needs the device for itself; where it cannot be opened again they share one.
+        config.clone_fd =
+            rustix::fs::access("/dev/fuse", rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).is_ok();
+        let session = Session::from_fd(adapter, device, SessionACL::All, config).map_err(SessionError::Handshake)?;
+        Ok(Self { session, counters })
+    }
+
+    /// How often each kind of request has come.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Answers requests until the filesystem is unmounted.
+    pub fn run(self) -> Result<(), SessionError> {
+        self.session.run().map_err(SessionError::Broken)
+    }
+}
