@@ -4,7 +4,10 @@
 //! Data goes to standard output, everything else to standard error. Exit codes: 0 success, 1 failure, 2 wrong usage.
 
 mod error;
+mod login;
+mod logout;
 mod output;
+mod registry_options;
 
 pub use error::{Hinted, WithHint};
 
@@ -35,13 +38,16 @@ pub struct Global {
 
 /// What can be done. One variant a verb, in the order of the help page.
 #[derive(Debug, Subcommand)]
-enum Verb {}
+enum Verb {
+    Login(login::Args),
+    Logout(logout::Args),
+}
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     init_log(cli.global.verbose);
-    match run(cli) {
+    match run(&cli) {
         Ok(code) => code,
         Err(error) => {
             error::report(&error);
@@ -50,11 +56,16 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    match cli.verb {}
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let global = &cli.global;
+    match &cli.verb {
+        Verb::Login(args) => login::run(args, global),
+        Verb::Logout(args) => logout::run(args, global),
+    }
 }
 
-/// Logs to standard error; `RUST_LOG` overrides what `--verbose` says.
+/// Logs to standard error; `RUST_LOG` overrides what `--verbose` says. The HTTP and TLS libraries are kept from their finest
+/// level: there they write whole addresses, and signed ones carry secrets.
 fn init_log(verbose: u8) {
     let level = match verbose {
         0 => "warn",
@@ -62,5 +73,13 @@ fn init_log(verbose: u8) {
         2 => "debug",
         _ => "trace",
     };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    let filters = std::env::var("RUST_LOG").unwrap_or_else(|_| level.to_owned());
+    let mut builder = env_logger::Builder::new();
+    builder.parse_filters(&filters);
+    if filters.to_ascii_lowercase().contains("trace") {
+        for module in ["ureq", "ureq::util", "ureq_proto", "rustls"] {
+            builder.filter_module(module, log::LevelFilter::Debug);
+        }
+    }
+    builder.init();
 }

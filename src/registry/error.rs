@@ -23,19 +23,19 @@ pub enum Error {
         source: AuthError,
     },
     /// The registry wants to know who asks.
-    #[error("unauthorized: {registry} requires authentication for {what}")]
+    #[error("unauthorized: {registry} requires authentication{}", for_what(what))]
     Unauthorized {
         /// The registry.
         registry: String,
-        /// The repository, or the registry itself.
+        /// The repository; nothing for the registry itself.
         what: String,
     },
     /// The registry does not take the credentials.
-    #[error("unauthorized: {registry} does not accept the credentials for {what}")]
+    #[error("unauthorized: {registry} does not accept the credentials{}", for_what(what))]
     BadCredentials {
         /// The registry.
         registry: String,
-        /// The repository, or the registry itself.
+        /// The repository; nothing for the registry itself.
         what: String,
     },
     /// The user may not do this.
@@ -164,6 +164,11 @@ impl Error {
     pub fn is_worth_another_place(&self) -> bool {
         !matches!(self, Self::Config(_) | Self::NoPlatform { .. } | Self::Transport(TransportError::Cancelled))
     }
+}
+
+/// ` for NAME`, or nothing.
+fn for_what(what: &str) -> String {
+    if what.is_empty() { String::new() } else { format!(" for {what}") }
 }
 
 fn transport_hint(error: &TransportError) -> Option<String> {

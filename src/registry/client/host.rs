@@ -171,10 +171,10 @@ impl Parts {
     }
 }
 
-/// What scopes are about, for messages: the repository, or the registry.
+/// What scopes are about, for messages: the repository, or nothing.
 fn what(scopes: &[String], registry: &str) -> String {
     let repository = scopes.first().and_then(|scope| scope.split(':').nth(1));
-    repository.map_or_else(|| registry.to_owned(), |repository| format!("{registry}/{repository}"))
+    repository.map_or_else(String::new, |repository| format!("{registry}/{repository}"))
 }
 
 /// Docker's default registry has its API at another name.
