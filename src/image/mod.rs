@@ -1,3 +1,18 @@
 //! Streams to store and layers: load, import, save, export, squash, fsck and the rebuilding of TOCs.
 //!
 //! Must not know FUSE.
+//!
+//! Everything that comes in as a layer, from an archive, a registry or a directory, goes through [`ingest_layer`]: one
+//! pass that verifies, keeps and indexes it. Everything that reads an image's layers goes through [`open_layers`], which
+//! makes what is missing of a layer from what is there.
+
+mod error;
+mod ingest;
+mod layers;
+mod pipe;
+mod progress;
+
+pub use error::{ImageError, ImageResult};
+pub use ingest::{Expected, Ingested, Limits, has_layer, ingest_layer};
+pub use layers::{ensure_layer, ensure_layers, open_layer, open_layers};
+pub use progress::{LayerProgress, NoProgress, Progress};

@@ -1,0 +1,213 @@
+//! What can go wrong with images.
+
+use crate::archive::{compression, tar};
+use crate::layer::toc;
+use crate::oci::{Digest, InvalidConfig, InvalidDocument, InvalidReference, Mismatch, UnsupportedMediaType};
+use crate::store::StoreError;
+use std::io;
+
+/// A failure to load, keep or read an image.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is read cannot be read.
+    #[error("cannot read {what}: {source}")]
+    Read {
+        /// The file or stream.
+        what: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// What is written cannot be written.
+    #[error("cannot write {what}: {source}")]
+    Write {
+        /// The file or stream.
+        what: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A layer is no good archive.
+    #[error("{layer}: {}", tar_text(source))]
+    Tar {
+        /// The layer.
+        layer: String,
+        /// The cause.
+        source: tar::Error,
+    },
+    /// A layer's compression.
+    #[error("{layer}: {source}")]
+    Compression {
+        /// The layer.
+        layer: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The entries of a layer make no tree.
+    #[error("{layer}: {source}")]
+    Toc {
+        /// The layer.
+        layer: String,
+        /// The cause.
+        source: toc::BuildError,
+    },
+    /// A layer is not what its descriptor or the configuration says.
+    #[error("{layer}: {source}")]
+    Mismatch {
+        /// The layer.
+        layer: String,
+        /// The cause.
+        source: Mismatch,
+    },
+    /// A layer's table of contents cannot be used even after it was made anew.
+    #[error("layer {diff_id}: {source}")]
+    Open {
+        /// The layer.
+        diff_id: Digest,
+        /// The cause.
+        source: toc::OpenError,
+    },
+    /// A layer is not in the store and cannot be made from what is.
+    #[error("layer {diff_id} is lost: neither its tar nor a compressed form of it is in the store")]
+    LayerLost {
+        /// The layer.
+        diff_id: Digest,
+    },
+    /// The outer archive is no good.
+    #[error("{what}: {}", tar_text(source))]
+    Archive {
+        /// The archive.
+        what: String,
+        /// The cause.
+        source: tar::Error,
+    },
+    /// Neither a docker-archive nor an OCI layout nor anything else that is known.
+    #[error("{what} is no image archive: {detail}")]
+    NotAnImage {
+        /// The file, directory or stream.
+        what: String,
+        /// What is missing.
+        detail: String,
+    },
+    /// The archive lacks something it refers to.
+    #[error("{what} is incomplete: {missing} is missing")]
+    Incomplete {
+        /// The archive.
+        what: String,
+        /// What is missing of it.
+        missing: String,
+    },
+    /// A document of the archive.
+    #[error("{what}: {source}")]
+    Document {
+        /// The document.
+        what: String,
+        /// The cause.
+        source: InvalidDocument,
+    },
+    /// A configuration in the archive.
+    #[error("{what}: {source}")]
+    Config {
+        /// The document.
+        what: String,
+        /// The cause.
+        source: InvalidConfig,
+    },
+    /// Something in the archive of a kind that is not supported.
+    #[error("{what}: {source}")]
+    MediaType {
+        /// The descriptor.
+        what: String,
+        /// The cause.
+        source: UnsupportedMediaType,
+    },
+    /// A name in the archive or on the command line.
+    #[error("{text:?}: {source}")]
+    Reference {
+        /// The name.
+        text: String,
+        /// The cause.
+        source: InvalidReference,
+    },
+    /// The archive has the image for other platforms only.
+    #[error("{what} has no image for {wanted}, only for {offered}")]
+    NoPlatform {
+        /// The archive or the image in it.
+        what: String,
+        /// The platform asked for.
+        wanted: String,
+        /// What there is.
+        offered: String,
+    },
+    /// The archive has several images and none was chosen, or not the one that was.
+    #[error("{what} has no image {wanted:?}, only {offered}")]
+    NoSuchName {
+        /// The archive.
+        what: String,
+        /// The name asked for.
+        wanted: String,
+        /// What there is.
+        offered: String,
+    },
+    /// The archive has more than one image where one is needed.
+    #[error("{what} has {count} images: {offered}")]
+    SeveralImages {
+        /// The archive.
+        what: String,
+        /// How many.
+        count: usize,
+        /// Their names.
+        offered: String,
+    },
+    /// An instruction of `--change`.
+    #[error("invalid change {text:?}: {detail}")]
+    Change {
+        /// The instruction.
+        text: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+/// What this module answers.
+pub type ImageResult<T> = Result<T, ImageError>;
+
+/// The message of an archive's error with that of the stream below it, which is the one that matters.
+fn tar_text(error: &tar::Error) -> String {
+    match error {
+        tar::Error::Read { source, .. } => source.to_string(),
+        other => other.to_string(),
+    }
+}
+
+impl ImageError {
+    /// Whether the disk or a quota was full.
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_disk_full(),
+            Self::Write { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether what was read is cut short, damaged or not what it says: fetching it again may help.
+    pub fn is_damaged_input(&self) -> bool {
+        match self {
+            Self::Tar { .. }
+            | Self::Compression { .. }
+            | Self::Mismatch { .. }
+            | Self::Archive { .. }
+            | Self::Incomplete { .. } => true,
+            Self::Store(StoreError::Mismatch(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Whether an error of a stream comes from its compression, not from the file below.
+pub(super) fn is_compression_error(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<compression::Error>())
+}
