@@ -4,3 +4,4 @@
 
 pub mod context;
 pub mod dockerfile;
+pub mod plan;

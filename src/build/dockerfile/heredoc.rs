@@ -53,3 +53,8 @@ pub(super) fn in_line(line: &str) -> Result<Vec<Heredoc>, LexError> {
     let words = lexer.words(line, &()).unwrap_or_default();
     words.iter().filter_map(|word| from_word(word).transpose()).collect()
 }
+
+/// Whether `text` is a heredoc's opening and nothing else.
+pub fn is_heredoc(text: &str) -> bool {
+    matches!(from_word(text), Ok(Some(_)))
+}

@@ -25,7 +25,7 @@ mod suggest;
 mod typed;
 
 pub use expand::ExpandError;
-pub use heredoc::Heredoc;
+pub use heredoc::{Heredoc, is_heredoc};
 pub use instruction::{
     Command, CommandLine, CopySource, Healthcheck, Instruction, KeyValue, Network, Run, Stage, Transfer,
 };

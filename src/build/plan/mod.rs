@@ -1,0 +1,19 @@
+//! What a Dockerfile comes to before anything runs: the stages that are needed, their steps, the final configurations.
+//!
+//! Owns the meaning of instructions as pure functions: variables and their scopes, effects on the image's configuration,
+//! the texts of the history, the graph of stages. Must not know disks, mounts or processes; base images come through
+//! [`Images`].
+
+mod effect;
+mod environment;
+mod format;
+mod ports;
+mod stages;
+mod state;
+
+pub use environment::{Environment, PROXY_ARGUMENTS};
+pub use stages::{Images, Origin, Plan, PlannedStage, Settings, Step, plan};
+pub use state::{Action, CopyAction, RunAction, StageState};
+
+#[cfg(test)]
+mod tests;
