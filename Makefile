@@ -12,7 +12,7 @@ PROFILE = $(if $(CI),ci,default)
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 SKIPPED = $(abspath $(TARGET))/skipped-tests
 
-.PHONY: all help prepare lint test test-units demo install clean
+.PHONY: all help prepare lint test test-units demo bench bench-quick install clean
 
 all: ## the program, optimised: target/release/layerfs
 	$(CARGO) build --release $(CARGO_FLAGS)
@@ -41,6 +41,12 @@ test-units: ## only the tests that need no mount, server or other program
 
 demo: all ## makes a real image, loads it, mounts it, reads it, unmounts it
 	fstests/demo $(TARGET)/release/layerfs
+
+bench: prepare ## every row against its peers, about 15 minutes, as root; JSON in target/bench/
+	$(CARGO) bench $(CARGO_FLAGS) --bench bench -- --json $(abspath $(TARGET))/bench/report.json
+
+bench-quick: prepare ## the same in about two minutes, with wider spread
+	$(CARGO) bench $(CARGO_FLAGS) --bench bench -- --quick --json $(abspath $(TARGET))/bench/quick.json
 
 install: all ## to $(DESTDIR)$(PREFIX): the program, its links, manual pages, completions
 	install -Dm755 $(TARGET)/release/layerfs $(DESTDIR)$(PREFIX)/bin/layerfs

@@ -27,6 +27,7 @@ pub(crate) mod real;
 pub(crate) mod reap;
 pub(crate) mod run;
 pub(crate) mod scene;
+#[cfg(test)]
 mod tests;
 pub(crate) mod tree;
 

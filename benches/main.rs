@@ -1,0 +1,59 @@
+//! Benchmarks against the peers: kernel overlayfs, fuse-overlayfs, and for images podman, skopeo and umoci.
+//!
+//! `cargo bench --bench bench -- [--quick] [--json FILE] [QUESTION…]`. One file a question. Every figure is a ratio
+//! against a peer measured in the same run, in alternation; what the peers show is compared before it is timed.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints what it measured")]
+
+#[path = "../fstests/support/mod.rs"]
+mod support;
+
+mod harness;
+mod loading;
+mod machine;
+mod mounting;
+mod peers;
+mod read_only;
+mod work;
+
+use harness::{Bench, Report};
+use std::path::PathBuf;
+
+/// A question: its name, and what answers it.
+type Question = (&'static str, fn(&Bench, &mut Report));
+
+const QUESTIONS: [Question; 3] =
+    [("read-only", read_only::run), ("mounting", mounting::run), ("loading", loading::run)];
+
+fn main() {
+    let mut quick = false;
+    let mut json = None;
+    let mut wanted = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--quick" => quick = true,
+            "--json" => json = arguments.next().map(PathBuf::from),
+            "--bench" => {} // What cargo itself adds.
+            name if QUESTIONS.iter().any(|(known, _)| *known == name) => wanted.push(name.to_owned()),
+            other => {
+                let names: Vec<&str> = QUESTIONS.iter().map(|(name, _)| *name).collect();
+                eprintln!("no such question: {other} (there are {})", names.join(", "));
+                std::process::exit(2);
+            }
+        }
+    }
+    let Some(bench) = Bench::begin(quick) else { std::process::exit(1) };
+    let mut report = Report::new(machine::describe(&bench.scene), quick);
+    report.print_machine();
+    for (name, answer) in QUESTIONS {
+        if wanted.is_empty() || wanted.iter().any(|one| one == name) {
+            println!("\n## {name}\n");
+            report.begin(name);
+            answer(&bench, &mut report);
+        }
+    }
+    if let Some(path) = json {
+        report.write(&path);
+        println!("\nwritten to {}", path.display());
+    }
+}
