@@ -8,12 +8,14 @@ mod duplicates;
 mod leftovers;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod waste;
 mod whence;
 
 pub use duplicates::{DuplicateGroup, duplicates};
 pub use leftovers::{Leftover, LeftoverKind, leftovers};
-pub use waste::{LayerSummary, Waste, WasteCause, WasteReport, waste};
+pub use tree::{ImageTree, NodeId, TreeNode};
+pub use waste::{LayerSummary, Version, Waste, WasteCause, WasteReport, survey, waste};
 pub use whence::{Touch, TouchKind, history_of};
 
 use crate::model::{InvalidName, Name, RelPath};

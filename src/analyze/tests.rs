@@ -119,3 +119,17 @@ fn leftovers_are_found_where_they_are() {
         found.iter().map(|kind| format!("{} {} {}", kind.kind.label(), kind.files, kind.bytes)).collect();
     assert_eq!(lines, ["package caches 1 5", "compiled Python 1 2", "logs 1 1"]);
 }
+
+#[test]
+fn the_tree_shows_every_layer_as_it_was() {
+    let stack = stack(&["dir d\nfile d/a 644 0:0 12345\nfile f 644 0:0 123", "whiteout d\nfile f 644 0:0 1"]);
+    let (tree, report) = super::ImageTree::of(&stack).expect("tree");
+    assert_eq!((tree.len(), report.hidden_bytes()), (4, 8));
+    let at = |layer: usize| tree.sums(|version| version.is_visible_at(layer))[0];
+    assert_eq!((at(0), at(1)), (8, 1));
+    let own = tree.sums(|version| version.layer == 1)[0];
+    assert_eq!(own, 1);
+    let visible: Vec<String> =
+        tree.ids().filter(|&id| tree.node(id).visible_at(1).is_some()).map(|id| tree.path(id).to_string()).collect();
+    assert_eq!(visible, ["/f"]);
+}

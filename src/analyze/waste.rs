@@ -92,12 +92,40 @@ impl WasteReport {
     }
 }
 
+/// What one layer has at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    /// The layer, counted from the bottom.
+    pub layer: usize,
+    /// The object in that layer.
+    pub ino: LocalIno,
+    /// Its type.
+    pub kind: FileKind,
+    /// Its bytes when it is a file, otherwise 0.
+    pub size: u64,
+    /// The first layer that hides it.
+    pub hidden_by: Option<usize>,
+}
+
+impl Version {
+    /// Whether it is to be seen in the image made of the layers up to `layer`.
+    pub fn is_visible_at(&self, layer: usize) -> bool {
+        self.layer <= layer && self.hidden_by.is_none_or(|hider| hider > layer)
+    }
+}
+
 /// The accounting of the lower layers of `stack`.
 pub fn waste(stack: &Stack) -> LayerResult<WasteReport> {
+    survey(stack, &mut |_, _| {})
+}
+
+/// The accounting of the lower layers of `stack`. Calls `visit` once for every path but the root's at which any layer has an
+/// object, parents first, with all versions of it, bottom layer first.
+pub fn survey(stack: &Stack, visit: &mut dyn FnMut(&RelPath, &[Version])) -> LayerResult<WasteReport> {
     let mut account = Account::new(stack);
     let mut work = vec![Place { path: RelPath::root(), directories: account.roots()? }];
     while let Some(place) = work.pop() {
-        account.visit(&place, &mut work)?;
+        account.visit(&place, &mut work, visit)?;
     }
     account.report()
 }
@@ -180,7 +208,12 @@ impl<'a> Account<'a> {
     }
 
     /// Replays every name of the directories at `place`.
-    fn visit(&mut self, place: &Place, work: &mut Vec<Place>) -> LayerResult<()> {
+    fn visit(
+        &mut self,
+        place: &Place,
+        work: &mut Vec<Place>,
+        visit: &mut dyn FnMut(&RelPath, &[Version]),
+    ) -> LayerResult<()> {
         let mut words: BTreeMap<Vec<u8>, Vec<Word>> = BTreeMap::new();
         for directory in &place.directories {
             self.layer(directory.layer)?.entries(directory.ino, &mut |entry| {
@@ -190,7 +223,12 @@ impl<'a> Account<'a> {
         for (name, words) in words {
             let top = words.last().map_or(0, |word| word.0);
             let path = checked_join(self.layer(top)?, &place.path, &name)?;
-            let directories = self.replay(&path, &words, &place.directories)?;
+            let replay = self.replay(&path, &words, &place.directories)?;
+            let versions = replay.versions();
+            if !versions.is_empty() {
+                visit(&path, &versions);
+            }
+            let directories = self.settle(replay);
             if !directories.is_empty() {
                 work.push(Place { path, directories });
             }
@@ -198,13 +236,8 @@ impl<'a> Account<'a> {
         Ok(())
     }
 
-    /// Goes through what the layers say about `path`, bottom layer first. Returns the directories at it.
-    fn replay(
-        &mut self,
-        path: &RelPath,
-        words: &[Word],
-        parents: &[PlacedDirectory],
-    ) -> LayerResult<Vec<PlacedDirectory>> {
+    /// Goes through what the layers say about `path`, bottom layer first.
+    fn replay(&mut self, path: &RelPath, words: &[Word], parents: &[PlacedDirectory]) -> LayerResult<Replay> {
         let mut replay = Replay::default();
         let hides: Vec<(usize, Hide)> =
             parents.iter().filter_map(|parent| parent.hidden.map(|hide| (parent.layer, hide))).collect();
@@ -219,7 +252,7 @@ impl<'a> Account<'a> {
                 self.hear(path, *layer, *kind, &mut replay)?;
             }
         }
-        Ok(self.settle(replay))
+        Ok(replay)
     }
 
     fn layer_mut(&mut self, index: usize) -> &mut LayerSummary {
@@ -376,6 +409,27 @@ impl Replay {
             return Visible::Directory;
         }
         Visible::Nothing
+    }
+
+    /// Everything that stood here, bottom layer first.
+    fn versions(&self) -> Vec<Version> {
+        let objects = self.objects.iter().map(|object| Version {
+            layer: object.layer,
+            ino: object.ino,
+            kind: object.kind,
+            size: object.size,
+            hidden_by: object.hidden.map(|hide| hide.layer),
+        });
+        let directories = self.directories.iter().map(|directory| Version {
+            layer: directory.layer,
+            ino: directory.ino,
+            kind: FileKind::Directory,
+            size: 0,
+            hidden_by: directory.hidden.map(|hide| hide.layer),
+        });
+        let mut versions: Vec<Version> = objects.chain(directories).collect();
+        versions.sort_by_key(|version| version.layer);
+        versions
     }
 
     fn hide_all(&mut self, hide: Hide) {
