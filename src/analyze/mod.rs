@@ -5,6 +5,7 @@
 //! know FUSE, nor how anything is shown.
 
 mod duplicates;
+mod html;
 mod leftovers;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ mod waste;
 mod whence;
 
 pub use duplicates::{DuplicateGroup, duplicates};
+pub use html::{Page, cause};
 pub use leftovers::{Leftover, LeftoverKind, leftovers};
 pub use tree::{ImageTree, NodeId, TreeNode};
 pub use waste::{LayerSummary, Version, Waste, WasteCause, WasteReport, survey, waste};

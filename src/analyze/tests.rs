@@ -133,3 +133,24 @@ fn the_tree_shows_every_layer_as_it_was() {
         tree.ids().filter(|&id| tree.node(id).visible_at(1).is_some()).map(|id| tree.path(id).to_string()).collect();
     assert_eq!(visible, ["/f"]);
 }
+
+#[test]
+fn the_page_holds_its_data_and_nothing_that_ends_its_script() {
+    let stack = stack(&["file </script><b> 644 0:0 123", "file a 644 0:0 1"]);
+    let (tree, report) = super::ImageTree::of(&stack).expect("tree");
+    let instructions = ["RUN <b>".to_owned(), "COPY".to_owned()];
+    let page = super::Page {
+        image: "an/image:tag",
+        instructions: &instructions,
+        report: &report,
+        tree: &tree,
+        duplicates: &[],
+        leftovers: &[],
+    };
+    let html = page.render();
+    let data = html.split("id=\"data\">").nth(1).and_then(|rest| rest.split("</script>").next()).expect("data");
+    let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
+    assert_eq!(data["layers"][0]["instruction"], "RUN <b>");
+    assert_eq!(data["nodes"].as_array().map(Vec::len), Some(4));
+    assert!(!html.contains("http"), "the page must not need the network");
+}
