@@ -45,6 +45,7 @@ enum Verb {
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
+    crate::sandbox::reenter();
     let cli = Cli::parse();
     init_log(cli.global.verbose);
     match run(&cli) {

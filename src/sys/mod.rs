@@ -4,6 +4,9 @@
 
 mod attributes;
 mod credentials;
+pub mod namespace;
+pub mod seccomp;
+pub mod spawn;
 mod writeback;
 
 pub use attributes::chmod_no_follow;

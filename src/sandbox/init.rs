@@ -1,0 +1,132 @@
+//! The first process of the container's pid namespace: builds the root, starts the command, reaps, passes signals on, ends everything.
+//!
+//! When it ends, for whatever reason, the kernel kills every process of the namespace: nothing can be left behind. It ends with the command,
+//! when its time is up, or when the starter's end of the control socket is closed.
+
+use super::command;
+use super::protocol::{Failure, Order, Report, Trying, receive, send};
+use super::root;
+use super::spec::{Network, Spec};
+use super::stage::read_spec;
+use crate::sys::namespace::{inherited, loopback_up, unshare};
+use crate::sys::spawn::{Ended, read_signal, reap, send_signal, signals_as_descriptor};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal};
+use rustix::thread::UnshareFlags;
+use std::os::fd::{OwnedFd, RawFd};
+use std::time::Instant;
+
+/// Where the mount points that were made are reported.
+pub(super) const STUBS: RawFd = 60;
+
+/// The exit code of a process that was killed with everything inside.
+const KILLED: i32 = 137;
+
+pub(super) fn main(control: &OwnedFd) -> Result<i32, Failure> {
+    let (spec, specification) = read_spec()?;
+    drop(specification);
+    let what = || "prepare init".to_owned();
+    rustix::thread::set_name(c"layerfs-init").trying(what)?;
+    set_parent_process_death_signal(Some(Signal::KILL)).trying(what)?;
+    let signals = signals_as_descriptor().trying(what)?;
+    wait_for_go(control)?;
+    unshare(UnshareFlags::NEWNS).trying(|| "make a mount namespace".into())?;
+    enter_root(&spec)?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).trying(what)?;
+    rustix::system::sethostname(spec.hostname.as_bytes()).trying(|| format!("set the host name {}", spec.hostname))?;
+    if spec.network == Network::None {
+        loopback_up().trying(|| "bring up the loopback interface".into())?;
+    }
+    let started = Instant::now();
+    let command = command::start(&spec, control)?;
+    send(control, &Report::Running, None).trying(|| "report the start".into())?;
+    watch(&spec, control, &signals, command, started)
+}
+
+fn wait_for_go(control: &OwnedFd) -> Result<(), Failure> {
+    match receive::<Order>(control, RecvFlags::empty()).trying(|| "wait for the starter".into())? {
+        Some((Order::Go, _)) => Ok(()),
+        _ => std::process::exit(KILLED),
+    }
+}
+
+/// What had to be made in the root is told whether all went well or not: it is taken away at the end.
+fn enter_root(spec: &Spec) -> Result<(), Failure> {
+    let report = inherited(STUBS).trying(|| "prepare init".into())?;
+    let mut stubs = Vec::new();
+    let entered = root::enter(spec, &mut stubs);
+    let noted = serde_json::to_writer(std::fs::File::from(report), &stubs);
+    entered?;
+    noted.map_err(|_| Failure::new("report the mount points", Errno::IO))
+}
+
+/// Until the command has ended.
+fn watch(spec: &Spec, control: &OwnedFd, signals: &OwnedFd, command: i32, started: Instant) -> Result<i32, Failure> {
+    loop {
+        let left = spec.timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
+        if left.is_some_and(|left| left.is_zero()) {
+            let _ = send(control, &Report::TimedOut, None); // a starter that is gone needs no report
+            return Ok(KILLED);
+        }
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut descriptors = [PollFd::new(signals, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
+        match poll(&mut descriptors, left.as_ref()) {
+            Err(Errno::INTR) => continue,
+            other => drop(other.trying(|| "wait for events".into())?),
+        }
+        let (signal_waits, order_waits) = (!descriptors[0].revents().is_empty(), !descriptors[1].revents().is_empty());
+        if order_waits && !obey(control, command)? {
+            return Ok(KILLED);
+        }
+        if signal_waits && let Some(ended) = take_signals(signals, command)? {
+            report_end(control, ended);
+            return Ok(0);
+        }
+    }
+}
+
+/// Carries out one order; false when the starter is gone.
+fn obey(control: &OwnedFd, command: i32) -> Result<bool, Failure> {
+    match receive::<Order>(control, RecvFlags::DONTWAIT) {
+        Ok(Some((Order::Signal(signal), _))) => pass_on(signal, command),
+        Ok(Some(_)) | Err(Errno::AGAIN) => {}
+        Ok(None) => return Ok(false),
+        Err(error) => return Err(Failure::new("receive an order", error)),
+    }
+    Ok(true)
+}
+
+/// Reaps who has ended and passes on every other signal; returns how the command ended, once it has.
+fn take_signals(signals: &OwnedFd, command: i32) -> Result<Option<Ended>, Failure> {
+    while let Some(signal) = read_signal(signals).trying(|| "read a signal".into())? {
+        if signal != libc::SIGCHLD {
+            pass_on(signal, command);
+        }
+    }
+    loop {
+        match reap(-1, false) {
+            Ok(Some((pid, ended))) if pid == command => return Ok(Some(ended)),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(Errno::CHILD) => return Ok(None),
+            Err(error) => return Err(Failure::new("reap a process", error)),
+        }
+    }
+}
+
+/// Signals that a terminal makes go to the whole process group, as from a terminal; all others to the command.
+fn pass_on(signal: i32, command: i32) {
+    let group = [libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP, libc::SIGCONT].contains(&signal);
+    // The command may have ended in this moment, which SIGCHLD tells.
+    let _ = send_signal(if group { -command } else { command }, signal);
+}
+
+fn report_end(control: &OwnedFd, ended: Ended) {
+    let report = match ended {
+        Ended::Exited(code) => Report::Exited(code),
+        Ended::Signaled(signal) => Report::Signaled(signal),
+    };
+    // A starter that is gone needs no report.
+    let _ = send(control, &report, None);
+}

@@ -1,0 +1,278 @@
+//! The starter's side: starts the sandbox, answers what it asks, waits for its end.
+
+use super::SandboxError;
+use super::identity::write_maps;
+use super::limits::ControlGroup;
+use super::protocol::{self, CONTROL, FUSE, Order, Report, SPECIFICATION};
+use super::spec::Spec;
+use super::stage::VERB;
+use super::supervise::{OwnershipSink, Supervisor};
+use crate::sys::spawn::hand_over;
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+
+/// A command ready to be started.
+#[derive(Debug)]
+pub struct Sandbox {
+    spec: Spec,
+    program: OsString,
+    streams: [Stdio; 3],
+    fuse: Option<OwnedFd>,
+    sink: Option<Arc<dyn OwnershipSink>>,
+}
+
+impl Sandbox {
+    /// Streams are inherited unless set otherwise.
+    pub fn new(spec: Spec) -> Self {
+        let streams = [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()];
+        Self { spec, program: "/proc/self/exe".into(), streams, fuse: None, sink: None }
+    }
+
+    /// The `layerfs` program that knows the hidden verb, where this process runs another one.
+    #[must_use]
+    pub fn program(mut self, program: impl Into<OsString>) -> Self {
+        self.program = program.into();
+        self
+    }
+
+    #[must_use]
+    pub fn stdin(mut self, stream: impl Into<Stdio>) -> Self {
+        self.streams[0] = stream.into();
+        self
+    }
+
+    #[must_use]
+    pub fn stdout(mut self, stream: impl Into<Stdio>) -> Self {
+        self.streams[1] = stream.into();
+        self
+    }
+
+    #[must_use]
+    pub fn stderr(mut self, stream: impl Into<Stdio>) -> Self {
+        self.streams[2] = stream.into();
+        self
+    }
+
+    /// The open /dev/fuse for a root of [`super::Root::Fuse`]; its server must already answer.
+    #[must_use]
+    pub fn fuse(mut self, device: OwnedFd) -> Self {
+        self.fuse = Some(device);
+        self
+    }
+
+    /// Who keeps owners and devices when the identity is [`super::Identity::Single`]. Without one they are forgotten at the end.
+    #[must_use]
+    pub fn ownership(mut self, sink: Arc<dyn OwnershipSink>) -> Self {
+        self.sink = Some(sink);
+        self
+    }
+
+    /// Starts the command; returns once it runs.
+    ///
+    /// # Errors
+    /// [`SandboxError::Exec`] when it is the command that cannot be started; nothing is left behind.
+    pub fn spawn(self) -> Result<Running, SandboxError> {
+        let packets = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+        let (control, theirs) = packets.map_err(|error| SandboxError::Start(error.into()))?;
+        let mut descriptors =
+            vec![(theirs, CONTROL), (specification(&self.spec).map_err(SandboxError::Start)?, SPECIFICATION)];
+        descriptors.extend(self.fuse.map(|device| (device, FUSE)));
+        let [stdin, stdout, stderr] = self.streams;
+        let mut command = Command::new(&self.program);
+        command.arg0("layerfs").arg(VERB).stdin(stdin).stdout(stdout).stderr(stderr);
+        hand_over(&mut command, descriptors).map_err(|error| SandboxError::Start(error.into()))?;
+        let child = command.spawn().map_err(SandboxError::Start)?;
+        // Our copies of the other end go with the command: only the sandbox holds it now.
+        drop(command);
+        let mut running = Running {
+            handle: Handle { control: Arc::new(control) },
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            terminal: None,
+            init: None,
+            child,
+            group: None,
+            supervisor: None,
+            outcome: None,
+        };
+        running.begin(&self.spec, self.sink)?;
+        running.stdin = running.child.stdin.take();
+        running.stdout = running.child.stdout.take();
+        running.stderr = running.child.stderr.take();
+        Ok(running)
+    }
+}
+
+/// The specification in a sealed memory file.
+fn specification(spec: &Spec) -> io::Result<OwnedFd> {
+    let fd = rustix::fs::memfd_create("layerfs-sandbox", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = std::fs::File::from(fd);
+    file.write_all(&serde_json::to_vec(spec).map_err(io::Error::other)?)?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(file.into())
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Exited(i32),
+    Signaled(i32),
+    /// It was killed because its time was up.
+    TimedOut,
+    /// It was killed with everything inside, for another reason.
+    Killed,
+}
+
+impl Outcome {
+    pub fn success(self) -> bool {
+        self == Self::Exited(0)
+    }
+
+    /// The exit code to pass on: 128 + n for signal n, as a shell says it.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Exited(code) => code as u8,
+            Self::Signaled(signal) => 128_u8.wrapping_add(signal as u8),
+            Self::TimedOut => 124,
+            Self::Killed => 137,
+        }
+    }
+}
+
+/// Sends signals to a running command, from any thread.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    control: Arc<OwnedFd>,
+}
+
+impl Handle {
+    /// Sends a signal to the command (those of a terminal to its process group). A command that has ended gets none.
+    pub fn signal(&self, signal: i32) {
+        if let Err(error) = protocol::send(&*self.control, &Order::Signal(signal), None) {
+            log::debug!("signal {signal} not sent: {error}");
+        }
+    }
+
+    /// Kills everything inside.
+    pub fn kill(&self) {
+        // Init takes the end of the stream for the starter's death.
+        if let Err(error) = rustix::net::shutdown(&*self.control, rustix::net::Shutdown::Write) {
+            log::debug!("nothing left to kill: {error}");
+        }
+    }
+}
+
+/// A command that runs. Dropped, it is killed with everything inside.
+#[derive(Debug)]
+pub struct Running {
+    handle: Handle,
+    /// Our ends of the streams that were piped.
+    pub stdin: Option<ChildStdin>,
+    pub stdout: Option<ChildStdout>,
+    pub stderr: Option<ChildStderr>,
+    /// The master side of the command's terminal.
+    pub terminal: Option<OwnedFd>,
+    init: Option<i32>,
+    child: Child,
+    supervisor: Option<Supervisor>,
+    outcome: Option<Outcome>,
+    /// Goes last: it can be removed when nobody is in it.
+    group: Option<ControlGroup>,
+}
+
+impl Running {
+    /// Answers what the sandbox asks until the command runs.
+    fn begin(&mut self, spec: &Spec, sink: Option<Arc<dyn OwnershipSink>>) -> Result<(), SandboxError> {
+        let mut sink = Some(sink.unwrap_or_else(|| Arc::new(super::supervise::MapSink::default())));
+        loop {
+            let (report, descriptor) = self.next()?.ok_or(SandboxError::Lost)?;
+            match (report, descriptor) {
+                (Report::NeedMaps, _) => {
+                    write_maps(&spec.identity, self.child.id())?;
+                    self.order(&Order::MapsWritten)?;
+                }
+                (Report::Init(pid), _) => {
+                    self.init = Some(pid);
+                    self.group.replace(ControlGroup::enclose(pid, &spec.limits));
+                    self.order(&Order::Go)?;
+                }
+                (Report::Terminal, terminal) => self.terminal = terminal,
+                (Report::Listener, Some(listener)) => {
+                    if let Some(sink) = sink.take() {
+                        self.supervisor =
+                            Some(Supervisor::start(listener, sink, &spec.user).map_err(SandboxError::Start)?);
+                    }
+                }
+                (Report::Running, _) => return Ok(()),
+                (Report::Failed(failure), _) => return Err(failure.into()),
+                _ => return Err(SandboxError::Lost),
+            }
+        }
+    }
+
+    fn next(&self) -> Result<Option<(Report, Option<OwnedFd>)>, SandboxError> {
+        protocol::receive(&*self.handle.control, RecvFlags::empty()).map_err(|error| SandboxError::Start(error.into()))
+    }
+
+    fn order(&self, order: &Order) -> Result<(), SandboxError> {
+        protocol::send(&*self.handle.control, order, None).map_err(|error| SandboxError::Start(error.into()))
+    }
+
+    /// For signals from another thread while this one waits.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// The number of the first process inside, as this process sees it; another command can join its namespaces.
+    pub fn init(&self) -> Option<i32> {
+        self.init
+    }
+
+    /// Waits for the end of the command and of everything it started.
+    pub fn wait(&mut self) -> Result<Outcome, SandboxError> {
+        if let Some(outcome) = self.outcome {
+            return Ok(outcome);
+        }
+        let outcome = loop {
+            match self.next()? {
+                Some((Report::Exited(code), _)) => break Outcome::Exited(code),
+                Some((Report::Signaled(signal), _)) => break Outcome::Signaled(signal),
+                Some((Report::TimedOut, _)) => break Outcome::TimedOut,
+                Some((Report::Failed(failure), _)) => {
+                    self.finish()?;
+                    return Err(failure.into());
+                }
+                Some(_) => {}
+                None => break Outcome::Killed,
+            }
+        };
+        self.outcome = Some(outcome);
+        self.finish()?;
+        Ok(outcome)
+    }
+
+    /// Until nothing is left: the stage ends when everything inside has, and has cleaned up.
+    fn finish(&mut self) -> Result<(), SandboxError> {
+        self.child.wait().map_err(SandboxError::Start)?;
+        // Every process under the filter is gone, hence the supervisor ends.
+        self.supervisor = None;
+        self.group = None;
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.handle.kill();
+        if let Err(error) = self.finish() {
+            log::warn!("a sandbox could not be waited for: {error}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Limits: resource limits of the command, and a control group for everything inside where one can be made.
+//!
+//! Owns the groups it makes, named after the process that made them. Version 1 hierarchies (pids, memory) and version 2 are understood.
+
+use super::protocol::{Failure, Trying};
+use super::spec::{Limits, Spec};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where control groups are mounted.
+const HIERARCHY: &str = "/sys/fs/cgroup";
+
+/// Control groups that exist as long as this does.
+#[derive(Debug, Default)]
+pub(super) struct ControlGroup {
+    directories: Vec<PathBuf>,
+}
+
+impl ControlGroup {
+    /// Puts the process `pid` and all it will start under `limits`, as far as this machine and the caller's rights allow.
+    pub(super) fn enclose(pid: i32, limits: &Limits) -> Self {
+        Self::enclose_below(Path::new(HIERARCHY), pid, limits)
+    }
+
+    fn enclose_below(hierarchy: &Path, pid: i32, limits: &Limits) -> Self {
+        let mut group = Self::default();
+        let name = format!("layerfs-{pid}");
+        let unified = hierarchy.join("cgroup.controllers").exists();
+        let wanted = [
+            ("pids", "pids.max", limits.processes),
+            ("memory", if unified { "memory.max" } else { "memory.limit_in_bytes" }, limits.memory),
+        ];
+        for (controller, file, limit) in wanted {
+            let Some(limit) = limit else { continue };
+            let parent = if unified { hierarchy.to_owned() } else { hierarchy.join(controller) };
+            if let Err(error) = group.limit(&parent.join(&name), file, limit, pid) {
+                log::debug!("no control group for {controller}: {error}");
+            }
+        }
+        group
+    }
+
+    fn limit(&mut self, directory: &Path, file: &str, limit: u64, pid: i32) -> io::Result<()> {
+        match fs::create_dir(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        if !self.directories.iter().any(|known| known == directory) {
+            self.directories.push(directory.to_owned());
+        }
+        fs::write(directory.join(file), limit.to_string())?;
+        fs::write(directory.join("cgroup.procs"), pid.to_string())
+    }
+}
+
+impl Drop for ControlGroup {
+    fn drop(&mut self) {
+        for directory in &self.directories {
+            // The last process may not be reaped yet in the kernel's books: try for a moment.
+            for _ in 0..50 {
+                match fs::remove_dir(directory) {
+                    Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                        std::thread::sleep(std::time::Duration::from_millis(2));
+                    }
+                    _ => break,
+                }
+            }
+        }
+    }
+}
+
+/// In the command's process: its resource limits. The number of processes is also limited here, for machines without control groups;
+/// the kernel counts a user namespace's processes on their own, and exempts the host's root.
+pub(super) fn apply(spec: &Spec) -> Result<(), Failure> {
+    if let Some(processes) = spec.limits.processes
+        && spec.identity.is_mapped()
+    {
+        // A lower limit of the caller stays.
+        let current = rustix::process::getrlimit(Resource::Nproc);
+        let maximum = current.maximum.map_or(processes, |maximum| maximum.min(processes));
+        set(Resource::Nproc, maximum, maximum)?;
+    }
+    for &(number, soft, hard) in &spec.limits.resources {
+        let resource = RESOURCES
+            .get(number as usize)
+            .ok_or_else(|| Failure::new(format!("set resource limit {number}"), rustix::io::Errno::INVAL))?;
+        set(*resource, soft, hard)?;
+    }
+    Ok(())
+}
+
+fn set(resource: Resource, soft: u64, hard: u64) -> Result<(), Failure> {
+    let limit = |value: u64| (value != u64::MAX).then_some(value);
+    setrlimit(resource, Rlimit { current: limit(soft), maximum: limit(hard) })
+        .trying(|| format!("set the limit {resource:?} to {soft}:{hard}"))
+}
+
+/// In the kernel's order (asm-generic/resource.h).
+const RESOURCES: &[Resource] = &[
+    Resource::Cpu,
+    Resource::Fsize,
+    Resource::Data,
+    Resource::Stack,
+    Resource::Core,
+    Resource::Rss,
+    Resource::Nproc,
+    Resource::Nofile,
+    Resource::Memlock,
+    Resource::As,
+    Resource::Locks,
+    Resource::Sigpending,
+    Resource::Msgqueue,
+    Resource::Nice,
+    Resource::Rtprio,
+    Resource::Rttime,
+];

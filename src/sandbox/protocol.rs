@@ -1,0 +1,130 @@
+//! The control socket between the starter and the processes it started: one message a packet, descriptors beside it.
+//!
+//! Owns the messages and the numbers under which descriptors are handed over. The socket is also the lifeline: when the starter's end
+//! is closed, by its death too, everything inside is killed.
+
+use rustix::io::{Errno, Result};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize};
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+/// The control socket in the processes of the sandbox.
+pub(super) const CONTROL: RawFd = 3;
+/// The specification, as JSON in a memory file.
+pub(super) const SPECIFICATION: RawFd = 4;
+/// The descriptor of /dev/fuse, when the root is mounted by the sandbox.
+pub(super) const FUSE: RawFd = 5;
+
+/// The longest message in bytes: an error with a path in it.
+const LONGEST: usize = 64 << 10;
+
+/// From the sandbox to its starter.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Report {
+    /// The user namespace is made and waits for its maps.
+    NeedMaps,
+    /// The first process inside is running; its number in the starter's pid namespace.
+    Init(i32),
+    /// The master side of the command's terminal comes along.
+    Terminal,
+    /// The listener of the seccomp filter comes along.
+    Listener,
+    /// The command has begun.
+    Running,
+    Failed(Failure),
+    Exited(i32),
+    Signaled(i32),
+    TimedOut,
+}
+
+/// From the starter to the sandbox.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Order {
+    MapsWritten,
+    /// Init is where it belongs (its control group) and may begin.
+    Go,
+    Signal(i32),
+}
+
+/// What went wrong while the sandbox was made or the command was started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What was tried, with the object's name.
+    pub what: String,
+    /// The error number; 0 when there is none.
+    pub errno: i32,
+    /// Whether it was the command itself that could not be started.
+    pub at_exec: bool,
+}
+
+impl Failure {
+    pub(super) fn new(what: impl Into<String>, error: Errno) -> Self {
+        Self { what: what.into(), errno: error.raw_os_error(), at_exec: false }
+    }
+}
+
+/// Adds to an error number what was tried.
+pub(super) trait Trying<T> {
+    fn trying(self, what: impl FnOnce() -> String) -> std::result::Result<T, Failure>;
+}
+
+impl<T> Trying<T> for Result<T> {
+    fn trying(self, what: impl FnOnce() -> String) -> std::result::Result<T, Failure> {
+        self.map_err(|error| Failure::new(what(), error))
+    }
+}
+
+impl<T> Trying<T> for std::io::Result<T> {
+    fn trying(self, what: impl FnOnce() -> String) -> std::result::Result<T, Failure> {
+        self.map_err(|error| Failure::new(what(), Errno::from_io_error(&error).unwrap_or(Errno::IO)))
+    }
+}
+
+/// Sends one message, with a descriptor when there is one.
+pub(super) fn send<M: Serialize>(socket: impl AsFd, message: &M, descriptor: Option<BorrowedFd<'_>>) -> Result<()> {
+    let bytes = serde_json::to_vec(message).map_err(|_| Errno::INVAL)?;
+    let descriptors: Vec<BorrowedFd<'_>> = descriptor.into_iter().collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(Errno::MSGSIZE);
+    }
+    rustix::io::retry_on_intr(|| sendmsg(&socket, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL))
+        .map(|_| ())
+}
+
+/// Receives one message. `None` when the other side is closed.
+pub(super) fn receive<M: for<'a> Deserialize<'a>>(
+    socket: impl AsFd,
+    flags: RecvFlags,
+) -> Result<Option<(M, Option<OwnedFd>)>> {
+    let mut buffer = vec![0; LONGEST];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        let mut slices = [IoSliceMut::new(&mut buffer)];
+        match recvmsg(&socket, &mut slices, &mut ancillary, flags | RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::INTR) => {}
+            // A peer that died with unread messages resets the connection.
+            Err(Errno::CONNRESET) => return Ok(None),
+            other => break other?,
+        }
+    };
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    let mut descriptor = None;
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            descriptor = descriptors.last();
+        }
+    }
+    let bytes = buffer.get(..received.bytes).ok_or(Errno::MSGSIZE)?;
+    let message = serde_json::from_slice(bytes).map_err(|_| Errno::BADMSG)?;
+    Ok(Some((message, descriptor)))
+}

@@ -1,0 +1,22 @@
+//! The filter of system calls: Docker's default profile, and the calls a supervisor answers.
+//!
+//! Owns the policy and its translation to BPF. Must not know how the filter is loaded or who answers.
+
+mod compile;
+mod numbers;
+mod profile;
+
+pub(super) use compile::compile;
+
+use super::capability::Capabilities;
+
+/// What the filter has to do.
+#[derive(Debug, Clone)]
+pub(super) struct Policy<'a> {
+    /// The capabilities of the command: some calls are allowed to who holds them.
+    pub(super) capabilities: Capabilities,
+    /// Names of calls that wait for the supervisor's answer.
+    pub(super) notify: &'a [&'a str],
+    /// Whether anything is refused; without it only the notifications are made.
+    pub(super) restrict: bool,
+}

@@ -1,0 +1,167 @@
+//! The process between the starter and the first process inside: makes the namespaces, starts init, waits, cleans up.
+//!
+//! It stays outside the pid namespace, so that it outlives everything inside and can take away the mount points that were made.
+//! It runs in a program of its own, started afresh, and has one thread: fork is safe in it, whatever threads the starter has.
+
+use super::init;
+use super::protocol::{CONTROL, FUSE, Failure, Order, Report, SPECIFICATION, Trying, receive, send};
+use super::resolve::{RootDir, Stub};
+use super::spec::{Identity, Network, Root, Spec};
+use crate::sys::namespace::{Fork, MountAttributes, add_mount_attributes, fork, inherited, unshare};
+use crate::sys::spawn::{Ended, close_on_exec_from, exec_fd, reap};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MountPropagationFlags, OpenTreeFlags, mount_change, open_tree};
+use rustix::net::RecvFlags;
+use rustix::thread::UnshareFlags;
+use std::ffi::{CString, OsString};
+use std::io::{Read, Seek};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+/// The hidden verb by which the program runs as a part of a sandbox.
+pub const VERB: &str = "sandbox-init";
+/// Its argument in the first process inside.
+const FIRST: &str = "first";
+
+/// Runs the hidden verb when this process was started for it; returns at once otherwise. To be called before anything else in `main`.
+pub fn reenter() {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).take(2).collect();
+    if arguments.first().is_none_or(|verb| verb != VERB) {
+        return;
+    }
+    let first = arguments.get(1).is_some_and(|argument| argument == FIRST);
+    let code = match inherited(CONTROL) {
+        Err(_) => 125,
+        Ok(control) => {
+            let result = if first { init::main(&control) } else { main(&control) };
+            result.unwrap_or_else(|failure| {
+                // When the starter is gone, so is whoever could be told.
+                let _ = send(&control, &Report::Failed(failure), None);
+                125
+            })
+        }
+    };
+    std::process::exit(code);
+}
+
+/// Reads the specification, which stays open for the next process.
+pub(super) fn read_spec() -> Result<(Spec, OwnedFd), Failure> {
+    let what = || "read the specification".to_owned();
+    let mut file = std::fs::File::from(inherited(SPECIFICATION).trying(what)?);
+    let mut bytes = Vec::new();
+    file.rewind().trying(what)?;
+    file.read_to_end(&mut bytes).trying(what)?;
+    let spec = serde_json::from_slice(&bytes).map_err(|error| Failure {
+        what: format!("{}: {error}", what()),
+        errno: 0,
+        at_exec: false,
+    })?;
+    Ok((spec, file.into()))
+}
+
+fn main(control: &OwnedFd) -> Result<i32, Failure> {
+    close_on_exec_from(3).trying(|| "close what was left open".into())?;
+    let (spec, specification) = read_spec()?;
+    // A session of its own: the terminal's signals reach the starter only, which passes them on.
+    rustix::process::setsid().trying(|| "start a session".into())?;
+    make_namespaces(&spec, control)?;
+    mount_fuse(&spec.root)?;
+    let what = || format!("open the root {}", spec.root.path().display());
+    let root = rustix::fs::open(spec.root.path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .trying(what)?;
+    let root = RootDir::new(root).trying(what)?;
+    let (stubs, stubs_in) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).trying(|| "make a pipe".into())?;
+    let program = own_program()?;
+    let pid = match fork().trying(|| "fork".into())? {
+        Fork::Child => {
+            drop(stubs);
+            return Err(start_init(&program, control, &specification, &stubs_in));
+        }
+        Fork::Parent(pid) => pid,
+    };
+    drop(stubs_in);
+    send(control, &Report::Init(pid), None).trying(|| "report init".into())?;
+    let mut noted = Vec::new();
+    // The pipe ends when init has said what it made, or with init.
+    std::fs::File::from(stubs).read_to_end(&mut noted).trying(|| "read what was made".into())?;
+    let ended = reap(pid, true).trying(|| "wait for init".into())?;
+    root.remove_stubs(&serde_json::from_slice::<Vec<Stub>>(&noted).unwrap_or_default());
+    Ok(match ended {
+        Some((_, Ended::Exited(code))) => code,
+        Some((_, Ended::Signaled(signal))) => 128 + signal,
+        None => 125,
+    })
+}
+
+/// The user namespace first: it owns the others.
+fn make_namespaces(spec: &Spec, control: &OwnedFd) -> Result<(), Failure> {
+    if spec.identity.is_mapped() {
+        unshare(UnshareFlags::NEWUSER).trying(|| "make a user namespace".into())?;
+        send(control, &Report::NeedMaps, None).trying(|| "ask for maps".into())?;
+        match receive::<Order>(control, RecvFlags::empty()).trying(|| "wait for maps".into())? {
+            Some((Order::MapsWritten, _)) => {}
+            // The starter is gone or has given up.
+            _ => std::process::exit(125),
+        }
+        become_root(&spec.identity)?;
+    }
+    let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+    if spec.network == Network::None {
+        flags |= UnshareFlags::NEWNET;
+    }
+    unshare(flags).trying(|| "make namespaces".into())?;
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .trying(|| "detach the mounts from the host's".into())
+}
+
+fn become_root(identity: &Identity) -> Result<(), Failure> {
+    use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+    let what = || "become the container's root".to_owned();
+    set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).trying(what)?;
+    if *identity != Identity::Single {
+        set_thread_groups(&[]).trying(what)?;
+    }
+    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).trying(what)
+}
+
+/// Mounts the root in this mount namespace, when the sandbox is to do that.
+fn mount_fuse(root: &Root) -> Result<(), Failure> {
+    let Root::Fuse { at, source, subtype } = root else { return Ok(()) };
+    let what = || format!("mount the root {}", at.display());
+    let device = inherited(FUSE).trying(what)?;
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions",
+        std::os::fd::AsRawFd::as_raw_fd(&device)
+    );
+    let options = CString::new(options).map_err(|_| Failure::new(what(), rustix::io::Errno::INVAL))?;
+    let flags = rustix::mount::MountFlags::NODEV | rustix::mount::MountFlags::NOATIME;
+    let kind = format!("fuse.{subtype}");
+    rustix::mount::mount(source.as_str(), at.as_os_str(), kind.as_str(), flags, options.as_c_str()).trying(what)
+}
+
+/// This program through a read-only mount: /proc/PID/exe of the first process leads there, and who could write the file itself
+/// must not get to it from inside.
+fn own_program() -> Result<OwnedFd, Failure> {
+    let what = || "open our own program".to_owned();
+    let path = rustix::fs::readlink("/proc/self/exe", Vec::new()).trying(what)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let clone = open_tree(CWD, path.as_c_str(), flags).trying(|| format!("clone {}", path.to_string_lossy()))?;
+    add_mount_attributes(clone.as_fd(), MountAttributes::READ_ONLY | MountAttributes::NOSUID, false).trying(what)?;
+    Ok(clone)
+}
+
+/// In the child: the first process of the pid namespace begins. Returns only on failure.
+fn start_init(program: &OwnedFd, control: &OwnedFd, specification: &OwnedFd, stubs: &OwnedFd) -> Failure {
+    for (fd, number) in [(control, CONTROL), (specification, SPECIFICATION), (stubs, init::STUBS)] {
+        if let Err(error) = crate::sys::spawn::keep_as(fd.as_fd(), number) {
+            return Failure::new("hand over descriptors", error);
+        }
+    }
+    let argv = ["layerfs", VERB, FIRST].map(|word| CString::new(word).unwrap_or_default());
+    let env: Vec<CString> = std::env::vars_os()
+        .filter(|(name, _)| name.as_bytes().starts_with(b"RUST_"))
+        .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
+        .collect();
+    Failure::new("start init", exec_fd(program.as_fd(), &argv, &env))
+}
