@@ -3,4 +3,6 @@
 //! Must not know FUSE.
 
 pub mod dir;
+pub mod staging;
 pub mod toc;
+pub mod upper;

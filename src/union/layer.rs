@@ -3,6 +3,8 @@
 use crate::model::{FileKind, Meta};
 use std::borrow::Cow;
 use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// An inode number inside one layer. The layer decides what it is: an index of its table of contents, a backing
 /// `st_ino`. Two names with the same number in one layer are hard links to one object. Below 2^48.
@@ -173,6 +175,12 @@ pub trait Layer: fmt::Debug + Send + Sync {
     /// The first offset from `offset` on that lies in data (`hole` false) or in a hole (`hole` true), as
     /// `lseek(2)` defines `SEEK_DATA` and `SEEK_HOLE`; none where lseek says ENXIO.
     fn seek(&self, ino: LocalIno, offset: u64, hole: bool) -> LayerResult<Option<u64>>;
+
+    /// A file that holds the data of `ino` in one piece as they are, and the offset at which they begin in it: what is needed
+    /// to let the kernel copy them. None when there is no such file.
+    fn backing_file(&self, _ino: LocalIno) -> LayerResult<Option<(Arc<OwnedFd>, u64)>> {
+        Ok(None)
+    }
 
     /// The value of an extended attribute; none when the object has none of that name. Overlay's own are not seen.
     fn xattr(&self, ino: LocalIno, name: &[u8]) -> LayerResult<Option<Cow<'_, [u8]>>>;

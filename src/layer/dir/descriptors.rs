@@ -85,6 +85,12 @@ impl Descriptors {
         Ok(fd)
     }
 
+    /// Keeps a descriptor that was opened elsewhere.
+    pub(super) fn put(&self, key: Key, fd: OwnedFd) {
+        let replaced = self.open.lock().push(key, Arc::new(fd));
+        drop(replaced);
+    }
+
     /// Opens with `open`, making room when the process has no descriptor left.
     pub(super) fn open_uncached(&self, open: impl Fn() -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
         match open() {

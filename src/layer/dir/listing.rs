@@ -83,7 +83,8 @@ impl DirLayer {
     }
 
     fn read_names(&self, fd: &Arc<OwnedFd>) -> io::Result<Vec<(Box<[u8]>, RawEntry)>> {
-        let open = || Object::new(fd, b".").open(OFlags::RDONLY | OFlags::DIRECTORY);
+        let here = Object::new(fd, b".");
+        let open = || super::without_atime(|flags| here.open(OFlags::RDONLY | OFlags::DIRECTORY | flags));
         let opened = self.descriptors.open_uncached(open)?;
         let mut buffer = vec![MaybeUninit::uninit(); BUFFER];
         let mut raw = RawDir::new(opened, &mut buffer);

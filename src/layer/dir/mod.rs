@@ -27,7 +27,7 @@ pub use owners::{IdMap, OverrideStat, Owners};
 pub use side::{SideRecord, SideTable};
 
 use crate::union::{LayerError, LayerResult, LocalIno};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use places::Places;
 use rustix::fs::{OFlags, Stat};
 use std::io;
@@ -62,6 +62,8 @@ pub struct DirLayer {
     root: Arc<OwnedFd>,
     root_ino: LocalIno,
     root_device: u64,
+    /// Directories beside the root in which objects of the tree may lie.
+    attached: RwLock<Vec<(LocalIno, Arc<OwnedFd>)>>,
     /// Whether the entries of one directory may come from several devices, so that readdir's numbers are not enough.
     mixed_devices: bool,
     layer: u32,
@@ -101,6 +103,7 @@ impl DirLayer {
             root: Arc::new(root),
             root_ino,
             root_device,
+            attached: RwLock::default(),
             mixed_devices: magic == OVERLAYFS_MAGIC,
             layer: descriptors.register(),
             descriptors: Arc::clone(descriptors),
@@ -155,14 +158,27 @@ impl DirLayer {
         Ok(Object { dir: self.directory(dir)?, name: name.into() })
     }
 
-    /// A descriptor of the directory `ino`, `O_PATH`. Goes up to the nearest one that is open, then down again by
-    /// single components, so that no path is ever too long.
+    /// A descriptor of the directory `ino`, `O_PATH`.
+    ///
+    /// A rename of a directory on the way, by another thread, may be seen half: the way is then gone once more.
     pub fn directory(&self, ino: LocalIno) -> LayerResult<Arc<OwnedFd>> {
+        let mut tries = WALK_TRIES;
+        loop {
+            match self.walk_to(ino) {
+                Err(LayerError::Io { source, .. }) if tries > 0 && is_moved(&source) => tries -= 1,
+                result => return result,
+            }
+        }
+    }
+
+    /// Goes up to the nearest directory that is open, then down again by single components, so that no path is ever too
+    /// long.
+    fn walk_to(&self, ino: LocalIno) -> LayerResult<Arc<OwnedFd>> {
         let mut missing: Vec<(LocalIno, Box<[u8]>)> = Vec::new();
         let mut at = ino;
         let mut fd = loop {
-            if at == self.root_ino {
-                break Arc::clone(&self.root);
+            if let Some(base) = self.base(at) {
+                break base;
             }
             let Some(place) = self.places.lock().get(at).cloned() else { return Err(self.unknown(at)) };
             if let Some(open) = self.descriptors.held(self.layer, at, Access::Path) {
@@ -175,25 +191,55 @@ impl DirLayer {
             let parent = Object { dir: fd, name };
             fd = self
                 .descriptors
-                .get((self.layer, ino, Access::Path), || parent.open(OFlags::PATH | OFlags::DIRECTORY))
+                .get((self.layer, ino, Access::Path), || {
+                    self.open_exactly(&parent, ino, OFlags::PATH | OFlags::DIRECTORY)
+                })
                 .map_err(|source| self.io_error(&format!("open directory {}", parent.name.escape_ascii()), source))?;
         }
         Ok(fd)
     }
 
-    /// A descriptor of the file `ino` for `access`.
+    /// Opens `object`, which has to be the one with the number `ino`.
+    fn open_exactly(&self, object: &Object, ino: LocalIno, flags: OFlags) -> io::Result<OwnedFd> {
+        let fd = object.open(flags)?;
+        let stat = rustix::fs::fstat(&fd)?;
+        // Devices differ between entries of one directory only where numbers came from stat in the first place.
+        let same = self.identify(&stat) == ino || !self.mixed_devices && stat.st_ino == ino.0;
+        if same { Ok(fd) } else { Err(io::Error::from_raw_os_error(libc::ESTALE)) }
+    }
+
+    /// The directory `ino` when it is the root or attached beside it.
+    fn base(&self, ino: LocalIno) -> Option<Arc<OwnedFd>> {
+        if ino == self.root_ino {
+            return Some(Arc::clone(&self.root));
+        }
+        self.attached.read().iter().find(|(attached, _)| *attached == ino).map(|(_, fd)| Arc::clone(fd))
+    }
+
+    /// Makes a directory outside of the tree one in which objects of the tree are found, and returns its number.
+    pub fn attach(&self, dir: &Arc<OwnedFd>) -> LayerResult<LocalIno> {
+        let stat = rustix::fs::fstat(dir).map_err(|error| self.io_error("stat", error.into()))?;
+        let ino = self.identify(&stat);
+        self.attached.write().push((ino, Arc::clone(dir)));
+        Ok(ino)
+    }
+
+    /// A descriptor of the file `ino` for `access`. Reading leaves the time of the last access alone where that is allowed:
+    /// nothing is ever written to a lower layer.
     pub fn file(&self, ino: LocalIno, access: Access) -> LayerResult<Arc<OwnedFd>> {
         if let Some(open) = self.descriptors.held(self.layer, ino, access) {
             return Ok(open);
         }
         let object = self.object(ino)?;
-        let flags = match access {
-            Access::Path => OFlags::PATH,
-            Access::Read => OFlags::RDONLY | OFlags::NONBLOCK,
-            Access::Write => OFlags::RDWR | OFlags::NONBLOCK,
+        let open = || match access {
+            Access::Path => self.open_exactly(&object, ino, OFlags::PATH),
+            Access::Write => self.open_exactly(&object, ino, OFlags::RDWR | OFlags::NONBLOCK),
+            Access::Read => {
+                without_atime(|flags| self.open_exactly(&object, ino, OFlags::RDONLY | OFlags::NONBLOCK | flags))
+            }
         };
         self.descriptors
-            .get((self.layer, ino, access), || object.open(flags))
+            .get((self.layer, ino, access), open)
             .map_err(|source| self.io_error(&format!("open {}", object.name.escape_ascii()), source))
     }
 
@@ -212,6 +258,26 @@ impl DirLayer {
         self.places.lock().remove(ino, dir, name);
     }
 
+    /// Forgets all names of `ino`.
+    pub fn forget_all_names(&self, ino: LocalIno) {
+        self.places.lock().forget(ino);
+    }
+
+    /// Whether `ino` is known by another name than this one.
+    pub fn has_other_place(&self, ino: LocalIno, dir: LocalIno, name: &[u8]) -> bool {
+        self.places.lock().of(ino).any(|place| place.parent != dir || *place.name != *name)
+    }
+
+    /// The name by which `ino` is known in the directory `dir`.
+    pub fn name_in(&self, ino: LocalIno, dir: LocalIno) -> Option<Box<[u8]>> {
+        self.places.lock().of(ino).find(|place| place.parent == dir).map(|place| place.name.clone())
+    }
+
+    /// Keeps `fd`, which was opened elsewhere for reading and writing the file `ino`.
+    pub fn keep_open(&self, ino: LocalIno, fd: OwnedFd) {
+        self.descriptors.put((self.layer, ino, Access::Write), fd);
+    }
+
     /// Closes what is open of `ino`.
     pub fn close(&self, ino: LocalIno) {
         self.descriptors.close(self.layer, ino);
@@ -224,6 +290,21 @@ impl DirLayer {
 
     fn unknown(&self, ino: LocalIno) -> LayerError {
         LayerError::NoSuchInode { layer: self.label.clone(), ino: ino.0 }
+    }
+}
+
+/// How often a walk that met a moved directory is tried.
+const WALK_TRIES: u32 = 16;
+
+fn is_moved(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESTALE | libc::ENOTDIR | libc::ELOOP))
+}
+
+/// Opens with `O_NOATIME`, which only owners and the privileged may give, or else without.
+fn without_atime(open: impl Fn(OFlags) -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
+    match open(OFlags::NOATIME) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => open(OFlags::empty()),
+        result => result,
     }
 }
 

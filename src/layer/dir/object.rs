@@ -7,7 +7,7 @@ use crate::model::{DeviceNumber, FileKind, Meta, Timestamp};
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// Where an object is.
@@ -26,6 +26,11 @@ impl Object {
     /// The object `name` in `dir`.
     pub fn new(dir: &Arc<OwnedFd>, name: &[u8]) -> Self {
         Self { dir: Arc::clone(dir), name: name.into() }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
     }
 
     /// Its metadata as the file system has them.

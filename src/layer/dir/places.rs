@@ -42,6 +42,11 @@ impl Places {
         self.first.get(&ino)
     }
 
+    /// All places of `ino`.
+    pub(super) fn of(&self, ino: LocalIno) -> impl Iterator<Item = &Place> {
+        self.first.get(&ino).into_iter().chain(self.further.get(&ino).into_iter().flatten())
+    }
+
     /// Remembers a name of `ino`.
     pub(super) fn add(&mut self, ino: LocalIno, parent: LocalIno, name: &[u8]) {
         let is_here = |place: &Place| place.parent == parent && *place.name == *name;

@@ -10,6 +10,8 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use std::borrow::Cow;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 impl Layer for DirLayer {
     fn label(&self) -> &str {
@@ -38,8 +40,14 @@ impl Layer for DirLayer {
         }
         let fd = self.directory(dir)?;
         let look = || -> io::Result<Option<EntryKind>> {
-            let marks_whiteouts = self.opacity(&super::Object::new(&fd, b"."))? == Opacity::MarksWhiteouts;
-            let mut found = self.examine(&super::Object::new(&fd, name), marks_whiteouts)?;
+            let object = super::Object::new(&fd, name);
+            let mut found = self.examine(&object, true)?;
+            // Only what looks like a whiteout is worth asking whether this directory marks them so.
+            if found == Some(EntryKind::Whiteout)
+                && self.opacity(&super::Object::new(&fd, b"."))? != Opacity::MarksWhiteouts
+            {
+                found = self.examine(&object, false)?;
+            }
             if has_whiteout_file(&fd, name)? {
                 found.get_or_insert(EntryKind::Whiteout).hide_lower();
             }
@@ -110,6 +118,14 @@ impl Layer for DirLayer {
             }
         }
         Ok(())
+    }
+
+    fn backing_file(&self, ino: LocalIno) -> LayerResult<Option<(Arc<OwnedFd>, u64)>> {
+        Ok(Some((self.file(ino, Access::Read)?, 0)))
+    }
+
+    fn keeps_marks(&self) -> bool {
+        true
     }
 
     fn marks(&self, ino: LocalIno) -> LayerResult<Marks> {

@@ -1,0 +1,198 @@
+//! The workdir: where objects are made before they appear, and where they go when they disappear.
+//!
+//! Owns `WORKDIR/layerfs/`, beside the kernel's own `work` and `index`: `stage/` holds what is unfinished or already
+//! unlinked, and is emptied when a mount starts; `index/` holds a name for every file that has several names in lower
+//! layers and was copied up. Must not know what the objects mean.
+
+use super::dir::Object;
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags};
+use rustix::io::Errno;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why a workdir cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StagingError {
+    /// Another mount has it.
+    #[error("{path} is in use by another mount")]
+    InUse {
+        /// The upper or the workdir.
+        path: PathBuf,
+    },
+    /// Nothing can be renamed from one to the other.
+    #[error("upperdir {upper} and workdir {work} are not on one file system")]
+    DifferentFilesystems {
+        /// The upper.
+        upper: PathBuf,
+        /// The workdir.
+        work: PathBuf,
+    },
+    /// The system refused.
+    #[error("workdir {path}: {context}: {source}")]
+    Io {
+        /// The workdir.
+        path: PathBuf,
+        /// What was tried.
+        context: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+/// The parts of a workdir, locked for this mount.
+#[derive(Debug)]
+pub struct Staging {
+    base: PathBuf,
+    stage: Arc<OwnedFd>,
+    index: Arc<OwnedFd>,
+    next: AtomicU64,
+    /// The locks of the upper and the workdir; they go when the last process that has them open ends.
+    _locks: [OwnedFd; 2],
+}
+
+impl Staging {
+    /// Takes the workdir at `work` for the upper at `upper`, locks both, and removes what an earlier mount left behind.
+    pub fn open(upper: &Path, work: &Path) -> Result<Self, StagingError> {
+        let failed = |context| move |source| StagingError::Io { path: work.to_owned(), context, source };
+        let locks = [lock(upper, work)?, lock(work, work)?];
+        let [upper_fd, work_fd] = &locks;
+        check_one_filesystem(work_fd, upper_fd, upper, work)?;
+        let base = open_directory(work_fd, "layerfs").map_err(failed("make its directories"))?;
+        let index = open_directory(&base, "index").map_err(failed("make its directories"))?;
+        let stage = open_directory(&base, "stage").map_err(failed("make its directories"))?;
+        empty(&Arc::new(stage)).map_err(failed("remove what an earlier mount left"))?;
+        let stage = open_directory(&base, "stage").map_err(failed("make its directories"))?;
+        Ok(Self {
+            base: work.join("layerfs"),
+            stage: Arc::new(stage),
+            index: Arc::new(index),
+            next: AtomicU64::new(1),
+            _locks: locks,
+        })
+    }
+
+    /// The directory of unfinished and unlinked objects.
+    pub fn stage(&self) -> &Arc<OwnedFd> {
+        &self.stage
+    }
+
+    /// The directory of files with several names in lower layers.
+    pub fn index(&self) -> &Arc<OwnedFd> {
+        &self.index
+    }
+
+    /// The path of a file of our own in the workdir.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.base.join(name)
+    }
+
+    /// A place in the stage where nothing is.
+    pub fn fresh(&self) -> Object {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        Object::new(&self.stage, format!("{number:x}").as_bytes())
+    }
+}
+
+fn lock(path: &Path, work: &Path) -> Result<OwnedFd, StagingError> {
+    let failed = |source: Errno| StagingError::Io {
+        path: work.to_owned(),
+        context: "lock upperdir and workdir",
+        source: source.into(),
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
+    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(fd),
+        Err(Errno::WOULDBLOCK) => Err(StagingError::InUse { path: path.to_owned() }),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// `rename(2)` compares the mounts before it looks at the names: with names that do not exist it tells whether it could.
+fn check_one_filesystem(work: &OwnedFd, upper: &OwnedFd, at: &Path, from: &Path) -> Result<(), StagingError> {
+    let name = ".layerfs-no-such-name";
+    match rustix::fs::renameat_with(work, name, upper, name, RenameFlags::NOREPLACE) {
+        Err(Errno::XDEV) => Err(StagingError::DifferentFilesystems { upper: at.to_owned(), work: from.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
+/// Opens the directory `name` in `parent`, made when missing; a symlink there is an error.
+fn open_directory(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
+}
+
+/// Removes everything in the directory. Goes down by single components, with a descriptor a level, and never follows a symlink.
+pub fn empty(dir: &Arc<OwnedFd>) -> io::Result<()> {
+    for (name, kind) in names(dir)? {
+        let object = Object::new(dir, &name);
+        if kind == FileType::Directory || kind == FileType::Unknown && is_directory(&object)? {
+            remove_tree(&object)?;
+        } else {
+            rustix::fs::unlinkat(dir, &*name, AtFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the directory and everything in it.
+pub fn remove_tree(object: &Object) -> io::Result<()> {
+    empty(&Arc::new(object.open(OFlags::PATH | OFlags::DIRECTORY)?))?;
+    Ok(rustix::fs::unlinkat(&object.dir, &*object.name, AtFlags::REMOVEDIR)?)
+}
+
+fn is_directory(object: &Object) -> io::Result<bool> {
+    Ok(object.stat()?.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}
+
+/// The raw names in a directory.
+pub fn names(dir: &Arc<OwnedFd>) -> io::Result<Vec<(Box<[u8]>, FileType)>> {
+    let fd = Object::new(dir, b".").open(OFlags::RDONLY | OFlags::DIRECTORY)?;
+    let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
+    let mut raw = RawDir::new(fd.as_fd(), &mut buffer);
+    let mut names = Vec::new();
+    while let Some(entry) = raw.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push((name.into(), entry.file_type()));
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn leftovers_go_and_a_second_mount_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (upper, work) = (dir.path().join("upper"), dir.path().join("work"));
+        fs::create_dir(&upper).unwrap();
+        fs::create_dir_all(work.join("layerfs/stage/1/deep/deeper")).unwrap();
+        fs::write(work.join("layerfs/stage/1/deep/file"), "x").unwrap();
+        let staging = Staging::open(&upper, &work).unwrap();
+        assert_eq!(names(staging.stage()).unwrap(), []);
+        assert!(matches!(Staging::open(&upper, &work), Err(StagingError::InUse { .. })));
+        drop(staging);
+        Staging::open(&upper, &work).unwrap();
+    }
+
+    #[test]
+    fn another_file_system_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let result = Staging::open(Path::new("/proc/self"), dir.path());
+        assert!(matches!(result, Err(StagingError::DifferentFilesystems { .. })), "{result:?}");
+    }
+}

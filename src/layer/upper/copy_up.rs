@@ -1,0 +1,267 @@
+//! Copies of lower objects: complete in the workdir before they appear in the upper.
+//!
+//! Data are cloned where the file system can share them, copied by the kernel where it can, by hand elsewhere; holes stay
+//! holes. Copied data are on the disk before the copy appears: after a power loss it must not be an empty file where the
+//! lower one was.
+
+use super::create::{NewKind, make};
+use super::names::{Place, link};
+use super::probe::remove;
+use super::{Ownership, Upper};
+use crate::layer::dir::{Object, Record};
+use crate::model::{FileKind, Meta};
+use crate::sys::with_umask;
+use crate::union::{Ino, Layer, LayerError, LayerResult, LocalIno};
+use rustix::fs::{AtFlags, RenameFlags, XattrFlags};
+use rustix::io::Errno;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// What of a file's data is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// The first so many bytes; the copy is that long.
+    First(u64),
+    /// Nothing: they stay those of the layer below.
+    InLower,
+}
+
+/// A lower object to be copied.
+#[derive(Debug, Clone, Copy)]
+pub struct Copied<'a> {
+    /// The layer it lies in.
+    pub layer: &'a dyn Layer,
+    /// Its number there.
+    pub local: LocalIno,
+    /// Where the data lie, when not there.
+    pub data: (&'a dyn Layer, LocalIno),
+    /// Its metadata.
+    pub meta: &'a Meta,
+    /// Its number in the mount, which the copy keeps.
+    pub ino: Ino,
+    /// Whether it may have further names in lower layers: then it goes to the index as well.
+    pub linked: bool,
+}
+
+/// Bytes copied by hand in one piece.
+const BUFFER: usize = 1 << 20;
+
+impl Upper {
+    /// Copies an object to `place`, where the upper has nothing, or to the stage when it has no name any more.
+    pub fn copy_up(&self, copied: &Copied<'_>, place: Option<Place<'_>>, content: Content) -> LayerResult<LocalIno> {
+        let staged = self.staging.fresh();
+        let local = self.stage_copy(&staged, copied, content).inspect_err(|_| self.discard(&staged, copied))?;
+        let publish = || -> LayerResult<()> {
+            if copied.linked {
+                self.index(&staged, copied.ino, local)?;
+            }
+            let Some(place) = place else {
+                self.tree.remember(local, self.stage_ino, &staged.name);
+                self.state.lock().detached.insert(local);
+                return Ok(());
+            };
+            self.mark_impure(place.dir)?;
+            let target = self.tree.child(place.dir, place.name)?;
+            let flags = RenameFlags::NOREPLACE;
+            rustix::fs::renameat_with(&staged.dir, &*staged.name, &target.dir, &*target.name, flags)
+                .map_err(|error| self.failed("publish a copy", error.into()))?;
+            self.tree.remember(local, place.dir, place.name);
+            Ok(())
+        };
+        publish().inspect_err(|_| {
+            self.unindex(local);
+            self.discard(&staged, copied);
+        })?;
+        Ok(local)
+    }
+
+    fn discard(&self, staged: &Object, copied: &Copied<'_>) {
+        let flags = if copied.meta.kind.is_directory() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        // Already failing; what stays in the stage is removed by the next mount.
+        let _ = remove(staged, flags);
+    }
+
+    /// Makes the complete copy in the stage.
+    fn stage_copy(&self, staged: &Object, copied: &Copied<'_>, content: Content) -> LayerResult<LocalIno> {
+        let failed = |context: &'static str| move |source| self.failed(context, source);
+        let target;
+        let kind = match copied.meta.kind {
+            FileKind::File => NewKind::File,
+            FileKind::Directory => NewKind::Directory,
+            FileKind::Symlink => {
+                target = copied.layer.read_link(copied.local)?;
+                NewKind::Symlink(&target)
+            }
+            _ if self.ownership == Ownership::Override => NewKind::File,
+            kind => NewKind::Special(kind, copied.meta.device),
+        };
+        let private = if kind == NewKind::Directory { 0o700 } else { 0o600 };
+        let fd = with_umask(0, || make(staged, kind, private)).map_err(failed("make a copy"))?;
+        let stat = match &fd {
+            Some(fd) => rustix::fs::fstat(fd).map_err(|error| self.failed("stat a copy", error.into()))?,
+            None => staged.stat().map_err(failed("stat a copy"))?,
+        };
+        let local = self.tree.identify(&stat);
+        if let (Some(fd), FileKind::File, Content::First(length)) = (&fd, copied.meta.kind, content) {
+            self.copy_data(copied.data, fd, length)?;
+        }
+        if let (Some(fd), Content::InLower) = (&fd, content) {
+            rustix::fs::ftruncate(fd, copied.meta.size).map_err(|error| self.failed("size a copy", error.into()))?;
+            self.mark_metacopy(staged).map_err(failed("mark a metadata-only copy"))?;
+        }
+        self.copy_xattrs(staged, copied)?;
+        self.record_ino(staged, local, copied.ino).map_err(failed("write down an inode number"))?;
+        self.copy_meta(staged, copied.meta).map_err(failed("copy owner, mode and times"))?;
+        if let (Some(fd), Content::First(1..), false) = (&fd, content, self.volatile) {
+            rustix::fs::fsync(fd).map_err(|error| self.failed("sync a copy", error.into()))?;
+        }
+        if let (Some(fd), FileKind::File) = (fd, copied.meta.kind) {
+            self.tree.keep_open(local, fd);
+        }
+        Ok(local)
+    }
+
+    fn copy_xattrs(&self, staged: &Object, copied: &Copied<'_>) -> LayerResult<()> {
+        let mut names = Vec::new();
+        copied.layer.xattr_names(copied.local, &mut |name| names.push(name.to_vec()))?;
+        let path = staged.proc_path();
+        for name in names.iter().filter(|name| self.copies_xattr(name)) {
+            let Some(value) = copied.layer.xattr(copied.local, name)? else { continue };
+            let stored = self.prefix().stored(name);
+            match rustix::fs::lsetxattr(&path, stored.as_ref(), &value, XattrFlags::empty()) {
+                Ok(()) => {}
+                Err(Errno::PERM | Errno::OPNOTSUPP) if self.may_be_lost(name) => {
+                    log::debug!("{}: xattr {} is not copied up", self.tree.label(), name.escape_ascii());
+                }
+                Err(error) => return Err(self.failed("copy xattrs", error.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an attribute that only the initial user namespace may write can be left out of a copy.
+    fn may_be_lost(&self, name: &[u8]) -> bool {
+        name == b"security.selinux" || self.ownership == Ownership::Override && !name.starts_with(b"user.")
+    }
+
+    /// Links the copy into the index, from where all names that the object has in lower layers lead to it.
+    fn index(&self, staged: &Object, ino: Ino, local: LocalIno) -> LayerResult<()> {
+        let entry = Object::new(self.staging.index(), format!("{:x}", ino.0).as_bytes());
+        link(staged, &entry).map_err(|source| self.failed("index a copy", source))?;
+        self.tree.remember(local, self.index_ino, &entry.name);
+        self.state.lock().indexed.insert(local, ino);
+        Ok(())
+    }
+
+    /// Puts the whole data into a metadata-only copy.
+    pub fn complete_data(&self, local: LocalIno, data: (&dyn Layer, LocalIno), length: u64) -> LayerResult<()> {
+        let fd = self.data(local)?;
+        let times = self.tree.meta(local)?;
+        self.copy_data(data, &fd, length)?;
+        if !self.volatile && length > 0 {
+            rustix::fs::fsync(&fd).map_err(|error| self.failed("sync a copy", error.into()))?;
+        }
+        let object = self.tree.object(local)?;
+        let restored = super::attributes::set_times(
+            &object,
+            Some(super::SetTime::At(times.atime)),
+            Some(super::SetTime::At(times.mtime)),
+        );
+        restored.map_err(|source| self.failed("restore times", source))?;
+        self.clear_metacopy(local)
+    }
+
+    fn copy_data(&self, from: (&dyn Layer, LocalIno), to: &OwnedFd, length: u64) -> LayerResult<()> {
+        let (layer, local) = from;
+        let failed = |context: &'static str| move |error: Errno| self.failed(context, error.into());
+        let whole = layer.backing_file(local)?;
+        if let Some((fd, 0)) = &whole
+            && rustix::fs::ioctl_ficlone(to, fd).is_ok()
+        {
+            return rustix::fs::ftruncate(to, length).map_err(failed("size a copy"));
+        }
+        rustix::fs::ftruncate(to, length).map_err(failed("size a copy"))?;
+        let mut at = 0;
+        while at < length {
+            let Some(start) = layer.seek(local, at, false)?.filter(|start| *start < length) else { break };
+            let end = layer.seek(local, start, true)?.unwrap_or(length).clamp(start, length);
+            if end == start {
+                break;
+            }
+            let by_kernel = match &whole {
+                Some((fd, offset)) => copy_by_kernel(fd.as_fd(), offset + start, to, start, end - start)
+                    .map_err(|source| self.failed("copy data", source))?,
+                None => 0,
+            };
+            self.copy_by_hand(layer, local, to, start + by_kernel, end)?;
+            at = end;
+        }
+        Ok(())
+    }
+
+    fn copy_by_hand(&self, layer: &dyn Layer, local: LocalIno, to: &OwnedFd, start: u64, end: u64) -> LayerResult<()> {
+        if start >= end {
+            return Ok(());
+        }
+        let mut buffer = vec![0; BUFFER.min((end - start) as usize)];
+        let mut at = start;
+        while at < end {
+            let length = buffer.len().min((end - at) as usize);
+            let Some(piece) = buffer.get_mut(..length) else { break };
+            let read = layer.read_at(local, at, piece)?;
+            let Some(piece) = piece.get(..read).filter(|piece| !piece.is_empty()) else {
+                let detail = "a file ends before its size".to_owned();
+                return Err(LayerError::Damaged { layer: layer.label().to_owned(), detail });
+            };
+            write_all(to.as_fd(), at, piece).map_err(|source| self.failed("copy data", source))?;
+            at += read as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Copies without the data coming here; returns how much, less than `length` where the kernel cannot.
+fn copy_by_kernel(from: BorrowedFd<'_>, offset: u64, to: &OwnedFd, start: u64, length: u64) -> io::Result<u64> {
+    let (mut input, mut output) = (offset, start);
+    let mut done = 0;
+    while done < length {
+        let piece = (length - done).min(1 << 30) as usize;
+        match rustix::fs::copy_file_range(from, Some(&mut input), to, Some(&mut output), piece) {
+            Ok(0) => break,
+            Ok(copied) => done += copied as u64,
+            Err(Errno::INTR) => {}
+            Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::BADF) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(done)
+}
+
+/// Writes all of `data` at `offset`.
+pub(super) fn write_all(to: BorrowedFd<'_>, offset: u64, data: &[u8]) -> io::Result<()> {
+    let mut done = 0;
+    while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::pwrite(to, rest, offset + done as u64) {
+            Ok(0) => return Err(io::Error::from_raw_os_error(libc::EIO)),
+            Ok(written) => done += written,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+impl Upper {
+    /// Writes all of `data` to the file `ino` at `offset`.
+    pub fn write(&self, ino: LocalIno, offset: u64, data: &[u8]) -> LayerResult<()> {
+        let fd = self.data(ino)?;
+        write_all(fd.as_fd(), offset, data).map_err(|source| self.failed("write", source))
+    }
+
+    /// Whether a redirect of `ino` is written down.
+    pub fn has_redirect(&self, ino: LocalIno) -> LayerResult<bool> {
+        let object = self.tree.object(ino)?;
+        let redirect = object.xattr(self.record_name(Record::Redirect));
+        Ok(redirect.map_err(|source| self.failed("read redirect", source))?.is_some())
+    }
+}
