@@ -7,9 +7,11 @@ mod error;
 mod login;
 mod logout;
 mod output;
+mod printable;
 mod registry_options;
 
 pub use error::{Hinted, WithHint};
+pub use printable::{human_size, printable};
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;

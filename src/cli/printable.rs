@@ -1,0 +1,88 @@
+//! Names from images on a terminal: nothing that a terminal would obey gets through.
+
+use std::fmt::Write;
+
+/// `bytes` as text that is safe to print: valid UTF-8 stays, everything else is escaped as `\xNN`, `\n`, `\u{…}`. Escaped are control
+/// characters, the marks that reverse the direction of text (Unicode Bidi_Control), line separators, and the backslash
+/// itself, so that two names never look the same.
+pub fn printable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if is_harmless(character) {
+                text.push(character);
+            } else {
+                text.extend(character.escape_default());
+            }
+        }
+        for byte in chunk.invalid() {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+fn is_harmless(character: char) -> bool {
+    let reverses =
+        matches!(character, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let separates = matches!(character, '\u{2028}' | '\u{2029}' | '\u{feff}');
+    !character.is_control() && !reverses && !separates && character != '\\'
+}
+
+/// A number of bytes as Docker prints sizes: powers of 1000, three significant digits.
+pub fn human_size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let digits = match value {
+        _ if unit == 0 || value >= 100.0 => 0,
+        _ if value >= 10.0 => 1,
+        _ => 2,
+    };
+    let mut number = format!("{value:.digits$}");
+    if number.contains('.') {
+        number.truncate(number.trim_end_matches('0').trim_end_matches('.').len());
+    }
+    format!("{number}{}", UNITS.get(unit).copied().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_reaches_the_terminal_that_it_would_obey() {
+        let cases: &[(&[u8], &str)] = &[
+            (b"plain name", "plain name"),
+            ("gr\u{fc}n".as_bytes(), "gr\u{fc}n"),
+            (b"\x1b[31mred", "\\u{1b}[31mred"),
+            (b"a\nb\tc\rd", "a\\nb\\tc\\rd"),
+            (b"\xff\xfe", "\\xff\\xfe"),
+            (b"back\\slash", "back\\\\slash"),
+            ("\u{202e}gnp.exe".as_bytes(), "\\u{202e}gnp.exe"),
+            ("\u{9b}31m".as_bytes(), "\\u{9b}31m"),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(&printable(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn sizes_read_as_in_docker() {
+        let sizes = [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1kB"),
+            (1500, "1.5kB"),
+            (12_345_678, "12.3MB"),
+            (1_230_000_000, "1.23GB"),
+        ];
+        for (bytes, expected) in sizes {
+            assert_eq!(human_size(bytes), expected);
+        }
+    }
+}
