@@ -4,6 +4,7 @@
 
 mod attributes;
 mod credentials;
+mod map;
 pub mod namespace;
 pub mod seccomp;
 pub mod spawn;
@@ -11,4 +12,5 @@ mod writeback;
 
 pub use attributes::chmod_no_follow;
 pub use credentials::{Creator, as_creator, with_umask};
+pub use map::Mapped;
 pub use writeback::start_writeback;

@@ -16,6 +16,9 @@ pub enum BuildError {
     /// The tables would be larger than the format allows.
     #[error("the layer is too large: {0}")]
     TooLarge(&'static str),
+    /// A file's data lie behind the end of the tar: the size given is not that of the archive read.
+    #[error("the data of a file lie beyond the end of the tar")]
+    BeyondTar,
 }
 
 /// Why a TOC cannot be used. All but [`OpenError::Io`] call for rebuilding it from the tar.

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// Positioned reads of a layer's uncompressed tar, from wherever it is kept. Immutable.
 pub trait DataSource: fmt::Debug + Send + Sync {
@@ -13,22 +14,34 @@ pub trait DataSource: fmt::Debug + Send + Sync {
     /// Reads up to `buffer.len()` bytes at `offset`; 0 only at the end of the stream.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// The local file, where it is one, for reads that bypass this trait (prefetch, copy-up inside the kernel).
-    fn as_file(&self) -> Option<&File> {
+    /// The local file with these very bytes at these very offsets, where there is one: for what bypasses this trait (copying
+    /// inside the kernel).
+    fn backing_file(&self) -> Option<Arc<OwnedFd>> {
         None
     }
 }
 
-impl DataSource for File {
+/// An uncompressed tar in a local file.
+#[derive(Debug)]
+pub struct LocalTar(Arc<OwnedFd>);
+
+impl LocalTar {
+    /// The tar in `file`, which must not change any more.
+    pub fn new(file: File) -> Self {
+        Self(Arc::new(file.into()))
+    }
+}
+
+impl DataSource for LocalTar {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+        Ok(rustix::fs::fstat(&self.0)?.st_size as u64)
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        FileExt::read_at(self, buffer, offset)
+        Ok(rustix::io::pread(&self.0, buffer, offset)?)
     }
 
-    fn as_file(&self) -> Option<&File> {
-        Some(self)
+    fn backing_file(&self) -> Option<Arc<OwnedFd>> {
+        Some(Arc::clone(&self.0))
     }
 }
