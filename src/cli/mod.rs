@@ -8,7 +8,9 @@ mod login;
 mod logout;
 mod output;
 mod printable;
+mod pull;
 mod registry_options;
+mod transfer;
 
 pub use error::{Hinted, WithHint};
 pub use printable::{human_size, printable};
@@ -41,6 +43,7 @@ pub struct Global {
 /// What can be done. One variant a verb, in the order of the help page.
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Pull(pull::Args),
     Login(login::Args),
     Logout(logout::Args),
 }
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let global = &cli.global;
     match &cli.verb {
+        Verb::Pull(args) => pull::run(args, global),
         Verb::Login(args) => login::run(args, global),
         Verb::Logout(args) => logout::run(args, global),
     }

@@ -3,7 +3,9 @@
 use super::auth::AuthError;
 use super::config::ConfigError;
 use super::http::{Failure, FailureKind, TransportError};
-use crate::oci::{Digest, InvalidDocument};
+use crate::image::ImageError;
+use crate::oci::{Digest, InvalidConfig, InvalidDocument, InvalidReference};
+use crate::store::StoreError;
 
 /// Why something with a registry failed. No variant holds a secret: addresses stand without query, answers are cut.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +134,38 @@ pub enum Error {
         /// What the index offers.
         offered: String,
     },
+    /// A configuration that cannot be used.
+    #[error("{what}: {source}")]
+    Configuration {
+        /// The reference.
+        what: String,
+        /// The cause.
+        source: InvalidConfig,
+    },
+    /// A layer whose bytes were damaged, each time it was fetched.
+    #[error("{what} from {registry} is not what its digest says: {source}")]
+    Damaged {
+        /// The registry.
+        registry: String,
+        /// The layer.
+        what: String,
+        /// What was noticed first.
+        source: Box<ImageError>,
+    },
+    /// A name that is no reference.
+    #[error("{text:?}: {source}")]
+    Reference {
+        /// The name.
+        text: String,
+        /// The cause.
+        source: InvalidReference,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A layer cannot be kept or read.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// registries.conf forbids it.
     #[error("{0} is blocked by registries.conf")]
     Blocked(String),
@@ -162,7 +196,10 @@ impl Error {
 
     /// Whether another mirror may do better. A refused configuration is the same everywhere.
     pub fn is_worth_another_place(&self) -> bool {
-        !matches!(self, Self::Config(_) | Self::NoPlatform { .. } | Self::Transport(TransportError::Cancelled))
+        !matches!(
+            self,
+            Self::Config(_) | Self::NoPlatform { .. } | Self::Store(_) | Self::Transport(TransportError::Cancelled)
+        )
     }
 }
 

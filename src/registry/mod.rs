@@ -8,12 +8,14 @@
 //! | [`auth`] | challenges, tokens |
 //! | [`config`] | docker's and podman's files: credentials, certificates, `registries.conf` |
 //! | [`client`] | the distribution protocol: manifests, blobs, uploads |
+//! | [`pull`] | from a reference to an image in the store |
 //! | [`login`] | proving credentials and keeping them |
 
 pub mod auth;
 pub mod client;
 pub mod config;
 pub mod http;
+pub mod pull;
 pub mod secret;
 
 pub mod login;

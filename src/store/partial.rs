@@ -60,6 +60,11 @@ impl PartialBlob<'_> {
         self.size
     }
 
+    /// The file being written, for messages.
+    pub fn path(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
     /// What is there, from its beginning, for hashing.
     pub fn reader(&self) -> StoreResult<File> {
         let path = self.dir.join("data");

@@ -64,7 +64,7 @@ impl BlobSource {
 }
 
 /// The error inside an I/O error of a [`BlobReader`], or the I/O error as an interruption.
-pub(super) fn from_io(error: io::Error, what: &str) -> Error {
+pub fn from_io(error: io::Error, what: &str) -> Error {
     match error.downcast::<Error>() {
         Ok(inner) => inner,
         Err(error) => Error::Interrupted { what: what.to_owned(), failure: Failure::from_io(&error) },

@@ -9,7 +9,7 @@ mod manifest;
 mod session;
 mod upload;
 
-pub use blob::{BlobReader, BlobSource};
+pub use blob::{BlobReader, BlobSource, from_io};
 pub use host::Host;
 pub use manifest::{RawManifest, Repository};
 pub use session::{Session, Settings};

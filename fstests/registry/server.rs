@@ -1,0 +1,157 @@
+//! A real registry for one test: Debian's `docker-registry` on a free port of loopback.
+
+use crate::support::Scene;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+/// How a registry is protected.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Protection {
+    /// Certificate and key: TLS instead of plain HTTP.
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
+    /// Asks clients for a certificate of this authority.
+    pub(crate) client_authority: Option<PathBuf>,
+    /// User and password of basic authentication.
+    pub(crate) user: Option<(&'static str, &'static str)>,
+}
+
+/// A running registry. Ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    child: Child,
+    port: u16,
+    data: PathBuf,
+}
+
+impl Registry {
+    /// Starts an open registry without TLS.
+    pub(crate) fn start(scene: &Scene) -> Self {
+        Self::protected(scene, &Protection::default())
+    }
+
+    /// Starts a registry.
+    pub(crate) fn protected(scene: &Scene, protection: &Protection) -> Self {
+        for _ in 0..5 {
+            if let Some(registry) = Self::try_start(scene, protection) {
+                return registry;
+            }
+        }
+        panic!("docker-registry does not come up");
+    }
+
+    fn try_start(scene: &Scene, protection: &Protection) -> Option<Self> {
+        let port = free_port();
+        let data = scene.dir(format!("registry-{port}"));
+        let config = scene.path(format!("registry-{port}.yml"));
+        std::fs::write(&config, Self::configuration(scene, port, protection)).expect("a configuration");
+        let mut child = scene.run("docker-registry").args(["serve"]).arg(&config).spawn();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return Some(Self { child, port, data });
+            }
+            if child.try_wait().expect("wait for docker-registry").is_some() {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("docker-registry does not listen");
+    }
+
+    fn configuration(scene: &Scene, port: u16, protection: &Protection) -> String {
+        let data = scene.path(format!("registry-{port}"));
+        let mut text = format!(
+            "version: 0.1\nlog: {{accesslog: {{disabled: true}}, level: error}}\n\
+             storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n",
+            data.display()
+        );
+        text += &format!("http:\n  addr: 127.0.0.1:{port}\n");
+        if let Some((certificate, key)) = &protection.tls {
+            text += &format!("  tls:\n    certificate: {}\n    key: {}\n", certificate.display(), key.display());
+            if let Some(authority) = &protection.client_authority {
+                text += &format!("    clientcas: [{}]\n", authority.display());
+            }
+        }
+        if let Some((user, password)) = protection.user {
+            let file = scene.path(format!("htpasswd-{port}"));
+            let line = scene.run("htpasswd").args(["-Bbn", "-C", "5", user, password]).ok();
+            std::fs::write(&file, line.stdout).expect("htpasswd");
+            text += &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", file.display());
+        }
+        text
+    }
+
+    /// Its name in references.
+    pub(crate) fn name(&self) -> String {
+        format!("localhost:{}", self.port)
+    }
+
+    /// Its address for proxies.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The bytes it keeps of a blob.
+    pub(crate) fn blob(&self, digest: &str) -> Vec<u8> {
+        std::fs::read(self.blob_path(digest)).expect("a blob in the registry")
+    }
+
+    /// Whether it keeps a blob.
+    pub(crate) fn has_blob(&self, digest: &str) -> bool {
+        self.blob_path(digest).exists()
+    }
+
+    fn blob_path(&self, digest: &str) -> PathBuf {
+        let hex = digest.trim_start_matches("sha256:");
+        self.data.join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]))
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that nobody listened on a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its address").port()
+}
+
+/// An authority and what it has signed, made by `openssl`.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    directory: PathBuf,
+}
+
+impl Authority {
+    /// A new authority with a certificate for `localhost` and one for a client.
+    pub(crate) fn new(scene: &Scene, name: &str) -> Self {
+        let directory = scene.dir(name);
+        scene
+            .sh("new() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout $1.key -subj \"/CN=$1\" $2; }
+                new ca '-x509 -days 30 -out ca.crt'
+                for who in server client; do
+                  new $who \"-out $who.csr\"
+                  printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\\nbasicConstraints=CA:FALSE\\n' > $who.ext
+                  openssl x509 -req -in $who.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile $who.ext -out $who.crt
+                done")
+            .in_dir(&directory)
+            .ok();
+        Self { directory }
+    }
+
+    /// A file of it: `ca.crt`, `server.crt`, `server.key`, `client.crt`, `client.key`.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// TLS with its certificate for `localhost`.
+    pub(crate) fn protection(&self) -> Protection {
+        Protection { tls: Some((self.file("server.crt"), self.file("server.key"))), ..Protection::default() }
+    }
+}

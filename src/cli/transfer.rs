@@ -1,0 +1,161 @@
+//! What `pull` and `push` show while they run: docker's lines, or bars on a terminal.
+
+use crate::oci::{Digest, Reference};
+use crate::registry::pull::{LayerEvent, Observer};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Which way the data goes; it decides the words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// To the store.
+    Pull,
+    /// To the registry.
+    Push,
+}
+
+/// Shows a transfer. Lines go to standard output as docker's do; bars to standard error.
+#[derive(Debug)]
+pub(super) struct Display {
+    direction: Direction,
+    style: Style,
+    layers: Mutex<Layers>,
+}
+
+#[derive(Debug)]
+enum Style {
+    Nothing,
+    Lines,
+    Bars(MultiProgress),
+}
+
+#[derive(Debug, Default)]
+struct Layers {
+    bars: HashMap<Digest, ProgressBar>,
+    /// What became of each layer, in the order they ended.
+    ended: Vec<(Digest, String)>,
+}
+
+impl Display {
+    /// A display for a command; nothing shows when `silent`.
+    pub(super) fn new(direction: Direction, silent: bool) -> Self {
+        let style = match silent {
+            true => Style::Nothing,
+            false if std::io::stderr().is_terminal() => {
+                Style::Bars(MultiProgress::with_draw_target(ProgressDrawTarget::stderr()))
+            }
+            false => Style::Lines,
+        };
+        Self { direction, style, layers: Mutex::default() }
+    }
+
+    /// A line of its own.
+    pub(super) fn line(&self, text: &str) {
+        if !matches!(self.style, Style::Nothing) {
+            print(text);
+        }
+    }
+
+    /// What became of each layer.
+    pub(super) fn outcome(&self) -> Vec<(Digest, String)> {
+        self.lock().ended.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Layers> {
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The words for an event; none where it is no news.
+    fn words(&self, event: &LayerEvent) -> Option<String> {
+        let pull = self.direction == Direction::Pull;
+        Some(match event {
+            LayerEvent::AlreadyExists if pull => "Already exists".to_owned(),
+            LayerEvent::AlreadyExists => "Layer already exists".to_owned(),
+            LayerEvent::Begins(_) if pull => "Downloading".to_owned(),
+            LayerEvent::Begins(_) => "Pushing".to_owned(),
+            LayerEvent::Resumes(bytes) => format!("Resuming after {}", indicatif::HumanBytes(*bytes)),
+            LayerEvent::Compressing => "Compressing".to_owned(),
+            LayerEvent::Mounted(from) => format!("Mounted from {from}"),
+            LayerEvent::Complete if pull => "Pull complete".to_owned(),
+            LayerEvent::Complete => "Pushed".to_owned(),
+            LayerEvent::Restarts => "Retrying".to_owned(),
+            LayerEvent::Advanced(_) => return None,
+        })
+    }
+
+    fn show_bar(&self, bars: &MultiProgress, digest: &Digest, event: &LayerEvent) {
+        let mut layers = self.lock();
+        let bar = layers.bars.entry(*digest).or_insert_with(|| {
+            let bar = bars.add(ProgressBar::new(0)).with_style(bar_style()).with_prefix(digest.short());
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        match event {
+            LayerEvent::Begins(size) => bar.set_length(*size),
+            LayerEvent::Resumes(bytes) => bar.set_position(*bytes),
+            LayerEvent::Advanced(bytes) => bar.inc(*bytes),
+            LayerEvent::Restarts => bar.set_position(0),
+            LayerEvent::AlreadyExists | LayerEvent::Mounted(_) | LayerEvent::Complete | LayerEvent::Compressing => {}
+        }
+        let Some(words) = self.words(event) else { return };
+        if is_end(event) {
+            bar.set_style(end_style());
+            bar.finish_with_message(words);
+        } else {
+            bar.set_message(words);
+        }
+    }
+}
+
+impl Observer for Display {
+    fn found(&self, reference: &Reference, _layers: usize) {
+        if self.direction == Direction::Pull {
+            let name =
+                reference.digest().map_or_else(|| reference.tag().unwrap_or("latest").to_owned(), Digest::to_string);
+            let path = if reference.domain() == "docker.io" { reference.path().to_owned() } else { reference.name() };
+            self.line(&format!("{name}: Pulling from {path}"));
+        }
+    }
+
+    fn layer(&self, digest: &Digest, event: LayerEvent) {
+        match &self.style {
+            Style::Bars(bars) => self.show_bar(bars, digest, &event),
+            Style::Lines => {
+                if let Some(words) = self.words(&event) {
+                    print(&format!("{}: {words}", digest.short()));
+                }
+            }
+            Style::Nothing => {}
+        }
+        if is_end(&event) {
+            let words = self.words(&event).unwrap_or_default();
+            self.lock().ended.push((*digest, words));
+        }
+    }
+}
+
+fn is_end(event: &LayerEvent) -> bool {
+    matches!(event, LayerEvent::AlreadyExists | LayerEvent::Mounted(_) | LayerEvent::Complete)
+}
+
+fn bar_style() -> ProgressStyle {
+    let template = "{prefix}: {msg:<16} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}";
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+}
+
+fn end_style() -> ProgressStyle {
+    ProgressStyle::with_template("{prefix}: {msg}").unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// Writes a line of data. A reader that has gone away does not end a transfer.
+fn print(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// The store of this user.
+pub(super) fn open_store(global: &super::Global) -> anyhow::Result<crate::store::Store> {
+    Ok(crate::store::Store::open(&global.root.clone().unwrap_or_else(crate::store::Store::default_root))?)
+}

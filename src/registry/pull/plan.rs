@@ -1,0 +1,146 @@
+//! What a reference consists of: documents and layers, and where they are.
+
+use super::{PullOptions, WantedLayer};
+use crate::oci::{
+    Descriptor, Digest, ImageConfig, Index, MANIFEST_MAX, Manifest, ManifestKind, MediaType, Platform, Reference,
+};
+use crate::registry::Error;
+use crate::registry::client::{BlobSource, RawManifest, Repository, Session};
+use crate::registry::config::Location;
+use std::collections::HashSet;
+
+/// Everything that makes an image, known before any layer is fetched.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Where it was found, and then the places that may have its blobs as well.
+    pub places: Vec<Location>,
+    /// What the reference points to.
+    pub target: Descriptor,
+    /// Index, manifests and configurations.
+    pub documents: Vec<(Descriptor, Vec<u8>)>,
+    /// The layers, each once, the lowest first.
+    pub layers: Vec<WantedLayer>,
+    /// The images, by platform where there are several.
+    pub images: Vec<(Manifest, ImageConfig)>,
+}
+
+impl Plan {
+    /// Asks each place that `reference` may come from until one answers.
+    pub(super) fn make(session: &Session, reference: &Reference, options: &PullOptions) -> Result<Self, Error> {
+        let locations = session.pull_locations(reference)?;
+        let mut failure = None;
+        for (at, location) in locations.iter().enumerate() {
+            let made = session.repository_to_pull(location).and_then(|place| Self::make_at(&place, reference, options));
+            match made {
+                Ok(mut plan) => {
+                    plan.places = locations.into_iter().skip(at).collect();
+                    return Ok(plan);
+                }
+                Err(error) if !error.is_worth_another_place() => return Err(error),
+                Err(error) => {
+                    log::debug!("{}/{}: {error}", location.registry, location.repository);
+                    failure = Some(error);
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::Blocked(reference.familiar())))
+    }
+
+    fn make_at(place: &Repository, reference: &Reference, options: &PullOptions) -> Result<Self, Error> {
+        let name = match (reference.digest(), reference.tag()) {
+            (Some(digest), _) => digest.to_string(),
+            (None, tag) => tag.unwrap_or("latest").to_owned(),
+        };
+        let raw = place.manifest(&name)?;
+        let what = reference.familiar();
+        let mut making = Making { place, what: &what, options, documents: Vec::new(), images: Vec::new() };
+        let target = match raw.parse(&what)? {
+            ManifestKind::Image(manifest) => {
+                let target = describe(manifest.kind(), &raw);
+                making.image(manifest, &raw, options.platform.as_ref())?;
+                target
+            }
+            ManifestKind::Index(index) => {
+                let kind = index.media_type.as_deref().and_then(|text| MediaType::parse(text).ok());
+                let target = describe(kind.unwrap_or(MediaType::OciIndex), &raw);
+                making.documents.push((target.clone(), raw.bytes));
+                making.index(&index)?;
+                target
+            }
+        };
+        let Making { documents, images, .. } = making;
+        Ok(Self { places: Vec::new(), target, layers: wanted(&images), documents, images })
+    }
+}
+
+/// Documents that have been gathered so far.
+struct Making<'a> {
+    place: &'a Repository,
+    what: &'a str,
+    options: &'a PullOptions,
+    documents: Vec<(Descriptor, Vec<u8>)>,
+    images: Vec<(Manifest, ImageConfig)>,
+}
+
+impl Making<'_> {
+    /// Takes the images of an index that are wanted.
+    fn index(&mut self, index: &Index) -> Result<(), Error> {
+        let host = Platform::host();
+        let wanted = self.options.platform.as_ref().unwrap_or(&host);
+        let chosen: Vec<&Descriptor> = if self.options.all_platforms {
+            let is_image = |entry: &&Descriptor| {
+                let known = entry.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
+                known && entry.kind().is_ok_and(MediaType::is_manifest)
+            };
+            index.manifests.iter().filter(is_image).collect()
+        } else {
+            index.select(wanted).into_iter().collect()
+        };
+        if chosen.is_empty() {
+            let offered: Vec<String> = index.platforms().iter().map(Platform::to_string).collect();
+            let (what, wanted) = (self.what.to_owned(), wanted.to_string());
+            return Err(Error::NoPlatform { what, wanted, offered: offered.join(", ") });
+        }
+        for entry in chosen {
+            let raw = self.place.manifest(&entry.digest.to_string())?;
+            let ManifestKind::Image(manifest) = raw.parse(self.what)? else {
+                let registry = self.place.host().name().to_owned();
+                let reason = format!("{} is listed as an image and is an index", entry.digest);
+                return Err(Error::Protocol { registry, what: self.what.to_owned(), reason });
+            };
+            self.image(manifest, &raw, None)?;
+        }
+        Ok(())
+    }
+
+    /// Takes one image: its manifest and configuration. `platform` is what it must run on.
+    fn image(&mut self, manifest: Manifest, raw: &RawManifest, platform: Option<&Platform>) -> Result<(), Error> {
+        let descriptor = manifest.config.clone();
+        let source = BlobSource { repository: self.place.clone(), digest: descriptor.digest, size: descriptor.size };
+        let bytes = source.fetch(MANIFEST_MAX)?;
+        let config = ImageConfig::parse(&bytes)
+            .and_then(|config| config.check_layers(manifest.layers.len()).map(|()| config))
+            .map_err(|source| Error::Configuration { what: self.what.to_owned(), source })?;
+        let offered = config.platform();
+        if let Some(wanted) = platform.filter(|wanted| wanted.distance_to(&offered).is_none()) {
+            let (what, wanted) = (self.what.to_owned(), wanted.to_string());
+            return Err(Error::NoPlatform { what, wanted, offered: offered.to_string() });
+        }
+        self.documents.push((describe(manifest.kind(), raw), raw.bytes.clone()));
+        self.documents.push((descriptor, bytes));
+        self.images.push((manifest, config));
+        Ok(())
+    }
+}
+
+fn describe(kind: MediaType, raw: &RawManifest) -> Descriptor {
+    Descriptor::new(kind, raw.digest, raw.bytes.len() as u64)
+}
+
+/// The layers of all images, each once.
+fn wanted(images: &[(Manifest, ImageConfig)]) -> Vec<WantedLayer> {
+    let mut seen: HashSet<Digest> = HashSet::new();
+    let pairs = images.iter().flat_map(|(manifest, config)| manifest.layers.iter().zip(&config.rootfs.diff_ids));
+    let layers = pairs.map(|(descriptor, diff_id)| WantedLayer { descriptor: descriptor.clone(), diff_id: *diff_id });
+    layers.filter(|layer| seen.insert(layer.descriptor.digest)).collect()
+}
