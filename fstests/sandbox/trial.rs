@@ -35,7 +35,7 @@ pub(super) struct Result {
     pub(super) stderr: String,
     /// Why it could not be run.
     pub(super) error: Option<String>,
-    /// What the supervisor recorded: path below the root, owner, device.
+    /// What the supervisor recorded: path, owner, device.
     pub(super) records: Vec<(String, u32, u32, Option<u64>)>,
 }
 
@@ -118,8 +118,7 @@ fn driver() {
 }
 
 fn drive(spec: Spec, program: &OsString) -> Result {
-    let root = PathBuf::from(spec.root.path());
-    let sink = Arc::new(MapSink::new(&root));
+    let sink = Arc::new(MapSink::default());
     match complete(spec, program, Arc::clone(&sink)) {
         Ok((code, stdout, stderr)) => Result { code, stdout, stderr, error: None, records: sink.records() },
         Err(error) => Result {

@@ -100,7 +100,9 @@ fn restrict(spec: &Spec, control: &OwnedFd) -> Result<(), Failure> {
     let supervised = spec.identity == Identity::Single;
     if spec.seccomp || supervised {
         let notify = if supervised { supervise::CALLS } else { &[] };
-        let program = compile(&Policy { capabilities: spec.capabilities, notify, restrict: spec.seccomp });
+        let notify_creation = if supervised { supervise::CREATING } else { &[] };
+        let program =
+            compile(&Policy { capabilities: spec.capabilities, notify, notify_creation, restrict: spec.seccomp });
         let listener = load_filter(&program, supervised).trying(|| "load the seccomp filter".into())?;
         if let Some(listener) = listener {
             send(control, &Report::Listener, Some(listener.as_fd()))

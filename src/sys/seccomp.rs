@@ -144,3 +144,38 @@ pub fn write_memory(thread: i32, address: u64, bytes: &[u8]) -> Result<()> {
     }
     if done as usize == bytes.len() { Ok(()) } else { Err(Errno::FAULT) }
 }
+
+/// Answers notification `id` with a new descriptor of the caller that refers to what `descriptor` does (Linux 5.14).
+pub fn answer_with_descriptor(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    descriptor: BorrowedFd<'_>,
+    close_on_exec: bool,
+) -> Result<()> {
+    let mut request = libc::seccomp_notif_addfd {
+        id,
+        flags: libc::SECCOMP_ADDFD_FLAG_SEND as u32,
+        srcfd: descriptor.as_raw_fd() as u32,
+        newfd: 0,
+        newfd_flags: if close_on_exec { libc::O_CLOEXEC as u32 } else { 0 },
+    };
+    // SAFETY: the ioctl reads a struct seccomp_notif_addfd, which `request` is.
+    let done = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw mut request) };
+    if done >= 0 { Ok(()) } else { Err(last_error()) }
+}
+
+/// Writes what stat(2) would into the memory of another process of our architecture.
+pub fn write_stat(thread: i32, address: u64, stat: &rustix::fs::Stat) -> Result<()> {
+    write_memory(thread, address, plain_bytes(stat))
+}
+
+/// Writes what statx(2) would into the memory of another process.
+pub fn write_statx(thread: i32, address: u64, statx: &rustix::fs::Statx) -> Result<()> {
+    write_memory(thread, address, plain_bytes(statx))
+}
+
+/// The bytes of one of the kernel's structures, all of which the kernel has written.
+fn plain_bytes<T>(value: &T) -> &[u8] {
+    // SAFETY: the structure was filled by the kernel whole, padding included, and consists of integers.
+    unsafe { std::slice::from_raw_parts((&raw const *value).cast(), size_of::<T>()) }
+}

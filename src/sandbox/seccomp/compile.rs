@@ -40,6 +40,10 @@ enum Rule {
     SocketFamily,
     Personality,
     CloneWithoutNamespaces,
+    /// Notified when the argument holds `O_CREAT`, else allowed.
+    Creation {
+        argument: u8,
+    },
 }
 
 /// A machine's column of the table of numbers.
@@ -116,7 +120,18 @@ fn rules_by_name(policy: &Policy<'_>) -> BTreeMap<&'static str, Rule> {
             rules.insert(row.0, Rule::Return(NOTIFY));
         }
     }
+    for (name, argument) in policy.notify_creation {
+        if let Some((known, ..)) = NUMBERS.iter().find(|row| row.0 == *name) {
+            rules.insert(known, Rule::Creation { argument: *argument });
+        }
+    }
     rules
+}
+
+/// The name of a call of an architecture (`AUDIT_ARCH_*`), for those that the profile knows.
+pub(in crate::sandbox) fn name_of_call(architecture: u32, number: i32) -> Option<&'static str> {
+    let machine = *Machine::NATIVE.iter().find(|machine| machine.audit() == architecture)?;
+    NUMBERS.iter().find(|row| machine.number(row) == Some(number as u32)).map(|row| row.0)
 }
 
 /// The search over one machine's numbers; every path of it ends in a return.
@@ -184,6 +199,13 @@ fn check(rule: Rule) -> Vec<Instruction> {
             program.extend(one_of(profile::PERSONALITIES));
             program
         }
+        Rule::Creation { argument } => vec![
+            load(OFFSET_ARGUMENT + u32::from(argument) * 8),
+            Instruction { code: AND, if_true: 0, if_false: 0, value: libc::O_CREAT as u32 },
+            test(JUMP_EQUAL, 0, 0, 1),
+            give(ALLOW),
+            give(NOTIFY),
+        ],
         Rule::CloneWithoutNamespaces => vec![
             load(OFFSET_ARGUMENT),
             Instruction { code: AND, if_true: 0, if_false: 0, value: profile::CLONE_NAMESPACES },

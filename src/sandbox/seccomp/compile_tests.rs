@@ -12,7 +12,7 @@ fn run(program: &[Instruction], machine: Machine, call: u32, argument: u32) -> u
                 accumulator = match instruction.value {
                     OFFSET_CALL => call,
                     OFFSET_ARCHITECTURE => machine.audit(),
-                    OFFSET_ARGUMENT => argument,
+                    _ if instruction.value >= OFFSET_ARGUMENT => argument,
                     other => panic!("load of offset {other}"),
                 };
                 continue;
@@ -35,7 +35,7 @@ fn run(program: &[Instruction], machine: Machine, call: u32, argument: u32) -> u
 }
 
 fn docker() -> Policy<'static> {
-    Policy { capabilities: Capabilities::docker(), notify: &[], restrict: true }
+    Policy { capabilities: Capabilities::docker(), notify: &[], notify_creation: &[], restrict: true }
 }
 
 const ALL: &[Machine] = &[Machine::X86_64, Machine::I386, Machine::Aarch64];
@@ -116,6 +116,23 @@ fn notified_calls_stand_above_the_profile() {
     let program = compile_for(&unconfined, ALL);
     assert_eq!(run(&program, Machine::X86_64, 92, 0), NOTIFY);
     assert_eq!(run(&program, Machine::X86_64, 165, 0), ALLOW);
+}
+
+#[test]
+fn opening_is_notified_when_it_can_make_a_file() {
+    let program = compile_for(&Policy { notify_creation: &[("openat", 2)], ..docker() }, ALL);
+    assert_eq!(run(&program, Machine::X86_64, 257, libc::O_RDWR as u32), ALLOW);
+    assert_eq!(run(&program, Machine::X86_64, 257, (libc::O_RDWR | libc::O_CREAT) as u32), NOTIFY);
+    assert_eq!(run(&program, Machine::X86_64, 2, libc::O_CREAT as u32), ALLOW);
+}
+
+#[test]
+fn calls_are_known_by_their_numbers() {
+    let machine = Machine::NATIVE[0];
+    let row = NUMBERS.iter().find(|row| row.0 == "fchownat").expect("a call");
+    let number = machine.number(row).expect("on every machine");
+    assert_eq!(name_of_call(machine.audit(), number as i32), Some("fchownat"));
+    assert_eq!(name_of_call(0, 0), None);
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod compile;
 mod numbers;
 mod profile;
 
-pub(super) use compile::compile;
+pub(super) use compile::{compile, name_of_call};
 
 use super::capability::Capabilities;
 
@@ -17,6 +17,8 @@ pub(super) struct Policy<'a> {
     pub(super) capabilities: Capabilities,
     /// Names of calls that wait for the supervisor's answer.
     pub(super) notify: &'a [&'a str],
+    /// Names of calls that do so only when the argument of this number holds `O_CREAT`.
+    pub(super) notify_creation: &'a [(&'a str, u8)],
     /// Whether anything is refused; without it only the notifications are made.
     pub(super) restrict: bool,
 }

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A device node's kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,21 +59,14 @@ pub trait OwnershipSink: fmt::Debug + Send + Sync {
 /// Keeps everything in memory, by device and inode number: for roots whose owners nobody asks for afterwards.
 #[derive(Debug, Default)]
 pub struct MapSink {
-    root: PathBuf,
     records: Mutex<BTreeMap<(u64, u64), (PathBuf, Ownership)>>,
 }
 
 impl MapSink {
-    /// Records are told with paths below `root`.
-    pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), records: Mutex::default() }
-    }
-
-    /// Path below the root at the time of recording, owner and device of everything recorded, by path.
+    /// Path inside the container at the time of recording, owner and device of everything recorded, by path.
     pub fn records(&self) -> Vec<(String, u32, u32, Option<u64>)> {
         let records = self.records.lock();
         let line = |(path, record): &(PathBuf, Ownership)| {
-            let path = path.strip_prefix(&self.root).unwrap_or(path);
             (path.display().to_string(), record.uid, record.gid, record.device.map(|(_, number)| number))
         };
         let mut lines: Vec<_> = records.values().map(line).collect();
