@@ -36,12 +36,44 @@ impl<T, E: Into<anyhow::Error>> WithHint<T> for Result<T, E> {
 
 /// Writes `error` and the hints in its chain to standard error.
 pub(super) fn report(error: &anyhow::Error) {
-    let mut text = format!("layerfs: {error:#}\n");
+    let mut text = format!("layerfs: {}\n", one_line(error));
     for cause in error.chain() {
         if let Some(hinted) = cause.downcast_ref::<Hinted>() {
-            text.push_str(&format!("hint: {}\n", hinted.hint));
+            text = text + "hint: " + &hinted.hint + "\n";
         }
     }
     // Nobody is left to tell when standard error itself is closed.
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// The chain of causes as one line. An error of the library tells of its cause itself, so what has been said is not said again.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !line.contains(&cause) {
+            line = line + ": " + &cause;
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer: {source}")]
+    struct Outer {
+        source: std::io::Error,
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let failed = || Err::<(), _>(Outer { source: std::io::Error::other("inner") });
+        assert_eq!(one_line(&failed().unwrap_err().into()), "outer: inner");
+        assert_eq!(one_line(&failed().context("doing").unwrap_err()), "doing: outer: inner");
+        assert_eq!(one_line(&failed().hint("try").unwrap_err()), "outer: inner");
+    }
 }

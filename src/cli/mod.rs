@@ -9,6 +9,7 @@ mod logout;
 mod output;
 mod printable;
 mod pull;
+mod push;
 mod registry_options;
 mod transfer;
 
@@ -44,6 +45,7 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Pull(pull::Args),
+    Push(push::Args),
     Login(login::Args),
     Logout(logout::Args),
 }
@@ -66,6 +68,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let global = &cli.global;
     match &cli.verb {
         Verb::Pull(args) => pull::run(args, global),
+        Verb::Push(args) => push::run(args, global),
         Verb::Login(args) => login::run(args, global),
         Verb::Logout(args) => logout::run(args, global),
     }

@@ -134,6 +134,14 @@ pub enum Error {
         /// What the index offers.
         offered: String,
     },
+    /// A list of images by platform that is not complete here.
+    #[error("{what} cannot be pushed for all platforms: the image for {platform} is not in the store")]
+    PlatformMissing {
+        /// The image.
+        what: String,
+        /// The platform.
+        platform: String,
+    },
     /// A configuration that cannot be used.
     #[error("{what}: {source}")]
     Configuration {
@@ -188,6 +196,9 @@ impl Error {
                 "give the image a name you may push to: layerfs tag IMAGE {registry}/YOUR-NAME/REPOSITORY"
             )),
             Self::Denied { registry, .. } => Some(format!("log in as someone who may: layerfs login {registry}")),
+            Self::PlatformMissing { what, .. } => {
+                Some(format!("fetch them all first: layerfs pull --all-platforms {what}"))
+            }
             Self::NoPlatform { .. } => Some("choose one with --platform".into()),
             Self::Transport(error) => transport_hint(error),
             _ => None,

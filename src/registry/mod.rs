@@ -9,6 +9,7 @@
 //! | [`config`] | docker's and podman's files: credentials, certificates, `registries.conf` |
 //! | [`client`] | the distribution protocol: manifests, blobs, uploads |
 //! | [`pull`] | from a reference to an image in the store |
+//! | [`push`] | from an image in the store to a registry |
 //! | [`login`] | proving credentials and keeping them |
 
 pub mod auth;
@@ -16,6 +17,7 @@ pub mod client;
 pub mod config;
 pub mod http;
 pub mod pull;
+pub mod push;
 pub mod secret;
 
 pub mod login;

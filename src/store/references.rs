@@ -3,7 +3,7 @@
 use super::error::{StoreError, StoreResult};
 use super::files::{FileLock, parse_json, read_optional, replace};
 use super::layout::Store;
-use crate::oci::{ANNOTATION_CONTAINERD_NAME, ANNOTATION_REF_NAME, Descriptor, Index, Reference};
+use crate::oci::{ANNOTATION_CONTAINERD_NAME, ANNOTATION_REF_NAME, Descriptor, Digest, Index, Reference};
 
 /// The annotation that holds the references by digest under which a registry has an image, separated by commas.
 pub const REPO_DIGESTS_ANNOTATION: &str = "io.layerfs.repo-digests";
@@ -85,6 +85,19 @@ impl Store {
     pub fn tag(&self, entry: &IndexEntry, reference: &Reference) -> StoreResult<()> {
         let entry = IndexEntry { reference: Some(reference.clone()), ..entry.clone() };
         self.update_index(|entries| entry.insert_into(entries))
+    }
+
+    /// Lets every entry of `old` point to `new`, the same image in another form, and notes that a registry has it under
+    /// `repo_digest`.
+    pub(super) fn retarget(&self, old: &Digest, new: &Descriptor, repo_digest: &Reference) -> StoreResult<()> {
+        self.update_index(|entries| {
+            for entry in entries.iter_mut().filter(|entry| entry.target.digest == *old) {
+                let mut digests = entry.repo_digests.clone();
+                digests.retain(|digest| digest.name() != repo_digest.name());
+                digests.push(repo_digest.clone());
+                *entry = IndexEntry::new(entry.reference.clone(), new.clone(), digests);
+            }
+        })
     }
 
     /// Changes the entries under the lock.

@@ -119,6 +119,13 @@ impl Session {
         self.store.update_index(|entries| entry.insert_into(entries))
     }
 
+    /// Makes everything that was published durable, then lets every name of the image `old` point to `new`, the same image in
+    /// the form a registry has it, under `repo_digest`.
+    pub fn retarget(&self, old: &Digest, new: &Descriptor, repo_digest: &Reference) -> StoreResult<()> {
+        self.sync()?;
+        self.store.retarget(old, new, repo_digest)
+    }
+
     /// Makes the names of everything that was published durable.
     pub fn sync(&self) -> StoreResult<()> {
         ["blobs/sha256", "toc/sha256"].iter().try_for_each(|dir| sync_dir(&self.store.path(dir)))
