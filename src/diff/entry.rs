@@ -32,6 +32,9 @@ pub(super) fn entry_path(path: &RelPath) -> Result<EntryPath> {
     if path.names().iter().any(|name| name.starts_with(WHITEOUT_PREFIX)) {
         return Err(Error::WhiteoutName { path: path.clone() });
     }
+    if path.is_root() {
+        return Ok(EntryPath::root());
+    }
     parse(path, &path.to_bytes())
 }
 

@@ -16,7 +16,12 @@ fn owner_of_metadata(node: &Node) -> Source {
 /// The metadata of `node`.
 pub fn meta(stack: &Stack, node: &Node) -> LayerResult<Meta> {
     let source = owner_of_metadata(node);
-    stack.layer(source.layer)?.meta(source.ino)
+    let mut meta = stack.layer(source.layer)?.meta(source.ino)?;
+    if let Node::Other { data: Some(data), .. } = node {
+        let below = stack.layer(data.layer)?.meta(data.ino)?;
+        (meta.size, meta.blocks) = (below.size, below.blocks);
+    }
+    Ok(meta)
 }
 
 /// The extended attributes of `node`, overlay's own left out.
