@@ -3,5 +3,6 @@
 //! Owns the Dockerfile language and what its instructions mean. Must not know how a person is told about it.
 
 pub mod context;
+pub mod copy;
 pub mod dockerfile;
 pub mod plan;
