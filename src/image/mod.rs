@@ -6,13 +6,21 @@
 //! pass that verifies, keeps and indexes it. Everything that reads an image's layers goes through [`open_layers`], which
 //! makes what is missing of a layer from what is there.
 
+mod archive_files;
 mod error;
 mod ingest;
 mod layers;
+mod load;
+mod load_docker;
+mod load_oci;
 mod pipe;
 mod progress;
+mod source;
+mod stream;
 
 pub use error::{ImageError, ImageResult};
 pub use ingest::{Expected, Ingested, Limits, has_layer, ingest_layer};
 pub use layers::{ensure_layer, ensure_layers, open_layer, open_layers};
+pub use load::{LoadOptions, Loaded, load, resolve_or_load};
 pub use progress::{LayerProgress, NoProgress, Progress};
+pub use source::{ArchiveFormat, Location, Source};

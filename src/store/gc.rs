@@ -308,6 +308,16 @@ impl Store {
         Ok(garbage)
     }
 
+    /// Removes those of `candidates` that nothing and nobody needs.
+    pub(super) fn collect_unreferenced(&self, candidates: &[Digest]) -> StoreResult<()> {
+        if candidates.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.lock_exclusive()?;
+        let reachable = self.reachable(&self.entries()?, &self.users()?, true)?;
+        self.collect(candidates, &reachable).map(drop)
+    }
+
     /// Removes those of `candidates` that are not reachable; returns which.
     pub(super) fn collect(&self, candidates: &[Digest], reachable: &Reachable) -> StoreResult<Vec<Digest>> {
         let mut removed = Vec::new();

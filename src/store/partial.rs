@@ -82,9 +82,7 @@ impl PartialBlob<'_> {
     /// is durable after [`Session::sync`].
     pub fn publish(self, digest: &Digest) -> StoreResult<()> {
         self.file.sync_data().at(&self.dir)?;
-        self.session.protect(digest)?;
-        let target = self.session.store().blob_path(digest);
-        fs::rename(self.dir.join("data"), &target).at(&target)?;
+        self.session.publish_file(&self.dir.join("data"), digest)?;
         self.discard()
     }
 

@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const WRITEBACK_STEP: u64 = 8 << 20;
 
 /// Someone who writes into the store. What it publishes or finds present is safe from garbage collection until it is
-/// dropped; what it staged and did not publish goes with it.
+/// dropped. What it staged and did not publish goes with it, and so does what it published and nothing refers to by
+/// then: a load that fails leaves nothing.
 #[derive(Debug)]
 pub struct Session {
     store: Store,
@@ -25,6 +26,8 @@ pub struct Session {
     lease: Mutex<File>,
     _lock: FileLock,
     counter: AtomicU64,
+    /// Blobs that were not there before.
+    published: Mutex<Vec<Digest>>,
 }
 
 impl Store {
@@ -40,7 +43,14 @@ impl Store {
             detail: "a new lease is locked already".to_owned(),
         })?;
         let lease = OpenOptions::new().append(true).open(&path).at(&path)?;
-        Ok(Session { store: self.clone(), dir, lease: Mutex::new(lease), _lock: lock, counter: AtomicU64::new(0) })
+        Ok(Session {
+            store: self.clone(),
+            dir,
+            lease: Mutex::new(lease),
+            _lock: lock,
+            counter: AtomicU64::new(0),
+            published: Mutex::default(),
+        })
     }
 }
 
@@ -75,6 +85,7 @@ impl Session {
         let digest = Digest::of(bytes);
         if !self.has_blob(&digest)? {
             self.put_file(&self.store.blob_path(&digest), bytes)?;
+            self.published.lock().push(digest);
         }
         Ok(digest)
     }
@@ -131,6 +142,17 @@ impl Session {
         ["blobs/sha256", "toc/sha256"].iter().try_for_each(|dir| sync_dir(&self.store.path(dir)))
     }
 
+    /// Gives the finished file `stage` the name `digest`. The caller has synced it.
+    pub(super) fn publish_file(&self, stage: &Path, digest: &Digest) -> StoreResult<()> {
+        let new = !self.has_blob(digest)?;
+        let target = self.store.blob_path(digest);
+        fs::rename(stage, &target).at(&target)?;
+        if new {
+            self.published.lock().push(*digest);
+        }
+        Ok(())
+    }
+
     fn put_file(&self, target: &Path, bytes: &[u8]) -> StoreResult<()> {
         let stage = self.stage_path();
         write_synced(&stage, bytes)?;
@@ -146,6 +168,10 @@ impl Drop for Session {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.dir) {
             log::warn!(target: "layerfs::store", "{}: {error}; prune removes it", self.dir.display());
+        }
+        let published = std::mem::take(&mut *self.published.lock());
+        if let Err(error) = self.store.collect_unreferenced(&published) {
+            log::info!(target: "layerfs::store", "what is not needed stays until it is pruned: {error}");
         }
     }
 }
@@ -182,9 +208,7 @@ impl BlobWriter<'_> {
     /// The name itself is durable after [`Session::sync`].
     pub fn publish(mut self, digest: &Digest) -> StoreResult<()> {
         self.file.sync_data().at(&self.path)?;
-        self.session.protect(digest)?;
-        let target = self.session.store.blob_path(digest);
-        fs::rename(&self.path, &target).at(&target)?;
+        self.session.publish_file(&self.path, digest)?;
         self.published = true;
         Ok(())
     }

@@ -1,0 +1,195 @@
+//! OCI image layouts: index.json, and blobs by their digests.
+
+use super::archive_files::ArchiveFiles;
+use super::error::{ImageError, ImageResult};
+use super::ingest::Expected;
+use super::load::{LoadOptions, PlannedEntry, PlannedImage, PlannedLayer, PlannedManifest};
+use super::load_docker::{check_platform, docker_names};
+use super::source::layout_reference;
+use crate::oci::{
+    ANNOTATION_CONTAINERD_NAME, ANNOTATION_REF_NAME, Descriptor, Digest, ImageConfig, Index, Manifest, ManifestKind,
+    MediaType, Platform, Reference,
+};
+
+/// The images of an image layout that are asked for.
+pub(super) fn oci_images(files: &ArchiveFiles, options: &LoadOptions, index: &[u8]) -> ImageResult<Vec<PlannedEntry>> {
+    let document = |source| ImageError::Document { what: "index.json".to_owned(), source };
+    let index = Index::parse(index).map_err(document)?;
+    let layout = Layout { files, options, base: options.source.base_name() };
+    let chosen = layout.choose(&index)?;
+    let mut entries: Vec<PlannedEntry> = Vec::new();
+    for group in chosen {
+        entries.push(layout.plan_entry(&group)?);
+    }
+    Ok(entries)
+}
+
+/// Entries of one name. More than one are the same image for several platforms.
+type Group<'a> = (Option<&'a str>, Vec<&'a Descriptor>);
+
+struct Layout<'a> {
+    files: &'a ArchiveFiles,
+    options: &'a LoadOptions,
+    base: Option<String>,
+}
+
+impl Layout<'_> {
+    /// The entries that are meant, grouped by their names.
+    fn choose<'b>(&self, index: &'b Index) -> ImageResult<Vec<Group<'b>>> {
+        let mut groups: Vec<Group<'b>> = Vec::new();
+        for entry in index.manifests.iter().filter(|entry| !is_attestation(entry)) {
+            let name = entry_name(entry);
+            let has_platform = entry.platform.is_some();
+            match groups.iter_mut().find(|(other, _)| has_platform && *other == name) {
+                Some((_, entries)) if entries.iter().all(|entry| entry.platform.is_some()) => entries.push(entry),
+                _ => groups.push((name, vec![entry])),
+            }
+        }
+        let Some(wanted) = &self.options.source.name else { return Ok(groups) };
+        let offered: Vec<&str> = groups.iter().filter_map(|(name, _)| *name).collect();
+        let offered = offered.join(", ");
+        groups.retain(|(_, entries)| entries.iter().any(|entry| self.is_named(entry, wanted)));
+        if groups.is_empty() {
+            let what = self.options.source.label();
+            return Err(ImageError::NoSuchName { what, wanted: wanted.clone(), offered });
+        }
+        Ok(groups)
+    }
+
+    fn is_named(&self, entry: &Descriptor, wanted: &str) -> bool {
+        let annotation = |name: &str| entry.annotations.get(name).map(String::as_str);
+        let names = [annotation(ANNOTATION_REF_NAME), annotation(ANNOTATION_CONTAINERD_NAME)];
+        let same_reference = |name: &str| {
+            let base = self.base.as_deref();
+            let wanted = layout_reference(wanted, base).or_else(|_| layout_reference(wanted, None));
+            wanted.is_ok_and(|wanted| layout_reference(name, base).is_ok_and(|reference| reference == wanted))
+        };
+        names.into_iter().flatten().any(|name| name == wanted || same_reference(name))
+            || entry.digest.to_string() == wanted
+    }
+
+    fn plan_entry(&self, (name, entries): &Group<'_>) -> ImageResult<PlannedEntry> {
+        let (images, index) = match entries.as_slice() {
+            [entry] => self.plan_target(entry)?,
+            several => {
+                let list = Index::new(several.iter().map(|entry| (*entry).clone()).collect());
+                let bytes = list.to_bytes();
+                let descriptor = Descriptor::of(MediaType::OciIndex, &bytes);
+                self.plan_index(&list, &bytes, &descriptor)?
+            }
+        };
+        let mut references: Vec<Reference> =
+            name.map(|name| layout_reference(name, self.base.as_deref())).transpose()?.into_iter().collect();
+        if let (true, Some(image)) = (references.is_empty(), images.first()) {
+            references = docker_names(self.files, &image.config_digest)?;
+        }
+        Ok(PlannedEntry { references, images, index })
+    }
+
+    fn plan_target(&self, entry: &Descriptor) -> ImageResult<(Vec<PlannedImage>, Option<(Vec<u8>, Descriptor)>)> {
+        let bytes = self.blob("manifest", entry)?;
+        let in_document = |source| ImageError::Document { what: format!("manifest {}", entry.digest), source };
+        match ManifestKind::parse(Some(&entry.media_type), &bytes).map_err(in_document)? {
+            ManifestKind::Image(manifest) => {
+                let image = self.plan_image(entry, bytes, &manifest, self.options.platform.is_some())?;
+                Ok((vec![image], None))
+            }
+            ManifestKind::Index(index) => self.plan_index(&index, &bytes, entry),
+        }
+    }
+
+    fn plan_index(
+        &self,
+        index: &Index,
+        bytes: &[u8],
+        descriptor: &Descriptor,
+    ) -> ImageResult<(Vec<PlannedImage>, Option<(Vec<u8>, Descriptor)>)> {
+        // Archives of one platform may list others that they do not have.
+        let has =
+            |entry: &&Descriptor| self.files.document(&blob_name(&entry.digest)).is_ok_and(|bytes| bytes.is_some());
+        let is_image = |entry: &&Descriptor| entry.kind().is_ok_and(MediaType::is_manifest) && !is_attestation(entry);
+        let present: Vec<Descriptor> = index.manifests.iter().filter(is_image).filter(has).cloned().collect();
+        if self.options.all_platforms && !present.is_empty() {
+            let images = present.iter().map(|entry| self.plan_manifest(entry)).collect::<ImageResult<_>>()?;
+            return Ok((images, Some((bytes.to_vec(), descriptor.clone()))));
+        }
+        let host = Platform::host();
+        let wanted = self.options.platform.as_ref().unwrap_or(&host);
+        let Some(entry) = Index::new(present.clone()).select(wanted).cloned() else {
+            let offered: Vec<String> =
+                present.iter().filter_map(|entry| entry.platform.as_ref()).map(ToString::to_string).collect();
+            return Err(ImageError::NoPlatform {
+                what: self.options.source.label(),
+                wanted: wanted.to_string(),
+                offered: if offered.is_empty() { "none".to_owned() } else { offered.join(", ") },
+            });
+        };
+        Ok((vec![self.plan_manifest(&entry)?], None))
+    }
+
+    fn plan_manifest(&self, entry: &Descriptor) -> ImageResult<PlannedImage> {
+        let bytes = self.blob("manifest", entry)?;
+        let manifest = Manifest::parse(&bytes)
+            .map_err(|source| ImageError::Document { what: format!("manifest {}", entry.digest), source })?;
+        self.plan_image(entry, bytes, &manifest, false)
+    }
+
+    fn plan_image(
+        &self,
+        entry: &Descriptor,
+        bytes: Vec<u8>,
+        manifest: &Manifest,
+        check: bool,
+    ) -> ImageResult<PlannedImage> {
+        let config = self.blob("configuration", &manifest.config)?;
+        let parsed = ImageConfig::parse(&config)
+            .and_then(|config| config.check_layers(manifest.layers.len()).map(|()| config))
+            .map_err(|source| ImageError::Config {
+                what: format!("configuration {}", manifest.config.digest),
+                source,
+            })?;
+        if check {
+            check_platform(self.options, &parsed)?;
+        }
+        let layer = |(layer, diff_id): (&Descriptor, &Digest)| PlannedLayer {
+            name: blob_name(&layer.digest),
+            expected: Expected {
+                label: None,
+                blob: Some((layer.digest, layer.size)),
+                diff_id: Some(*diff_id),
+                media_type: Some(layer.media_type.clone()),
+                stored: false,
+            },
+            diff_id: *diff_id,
+        };
+        let layers = manifest.layers.iter().zip(&parsed.rootfs.diff_ids).map(layer).collect();
+        let config_digest = manifest.config.digest;
+        let manifest = PlannedManifest::Given { bytes, descriptor: entry.clone() };
+        Ok(PlannedImage { config, config_digest, manifest, layers })
+    }
+
+    /// A document, verified.
+    fn blob(&self, what: &'static str, descriptor: &Descriptor) -> ImageResult<Vec<u8>> {
+        let digest = descriptor.digest;
+        let missing =
+            || ImageError::Incomplete { what: self.options.source.label(), missing: format!("{what} {digest}") };
+        let bytes = self.files.document(&blob_name(&digest))?.ok_or_else(missing)?;
+        let verified = digest.verify(descriptor.size, &bytes);
+        verified.map_err(|source| ImageError::Mismatch { layer: what.to_owned(), source })?;
+        Ok(bytes)
+    }
+}
+
+/// The name of an entry: the full one that containerd and Docker write, or that of the specification.
+fn entry_name(entry: &Descriptor) -> Option<&str> {
+    let annotation = |name: &str| entry.annotations.get(name).map(String::as_str).filter(|name| !name.is_empty());
+    annotation(ANNOTATION_CONTAINERD_NAME).or_else(|| annotation(ANNOTATION_REF_NAME))
+}
+
+fn is_attestation(entry: &Descriptor) -> bool {
+    entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown")
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
