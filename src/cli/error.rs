@@ -34,13 +34,14 @@ impl<T, E: Into<anyhow::Error>> WithHint<T> for Result<T, E> {
     }
 }
 
-/// Writes `error` and the hints in its chain to standard error.
+/// Writes `error` and the hints in its chain, or the advice that goes with its kind, to standard error.
 pub(super) fn report(error: &anyhow::Error) {
     let mut text = format!("layerfs: {}\n", one_line(error));
-    for cause in error.chain() {
-        if let Some(hinted) = cause.downcast_ref::<Hinted>() {
-            text = text + "hint: " + &hinted.hint + "\n";
-        }
+    let hints: Vec<String> =
+        error.chain().filter_map(|cause| cause.downcast_ref::<Hinted>()).map(|hinted| hinted.hint.clone()).collect();
+    let advice = if hints.is_empty() { super::advice::of(error).into_iter().collect() } else { hints };
+    for hint in advice {
+        text = text + "hint: " + &hint + "\n";
     }
     // Nobody is left to tell when standard error itself is closed.
     let _ = std::io::stderr().write_all(text.as_bytes());

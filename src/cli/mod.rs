@@ -3,19 +3,33 @@
 //! Owns what a person sees. A verb's file holds its `Args` and `run`; what it does lies in the modules below.
 //! Data goes to standard output, everything else to standard error. Exit codes: 0 success, 1 failure, 2 wrong usage.
 
+mod advice;
+mod df;
 mod error;
+mod fsck;
+mod history;
+mod images;
+mod import;
+mod inspect;
+mod load;
 mod login;
 mod logout;
 mod output;
 mod printable;
+mod progress;
+mod prune;
 mod pull;
 mod push;
 mod registry_options;
+mod rmi;
+mod table;
+mod tag;
 mod transfer;
 
 pub use error::{Hinted, WithHint};
 pub use printable::{human_size, printable};
 
+use crate::store::Store;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,11 +55,28 @@ pub struct Global {
     pub verbose: u8,
 }
 
+impl Global {
+    /// The store that this command works on.
+    pub(super) fn store(&self) -> anyhow::Result<Store> {
+        Ok(Store::open(&self.root.clone().unwrap_or_else(Store::default_root))?)
+    }
+}
+
 /// What can be done. One variant a verb, in the order of the help page.
 #[derive(Debug, Subcommand)]
 enum Verb {
     Pull(pull::Args),
     Push(push::Args),
+    Load(load::Args),
+    Import(import::Args),
+    Images(images::Args),
+    Inspect(inspect::Args),
+    History(history::Args),
+    Tag(tag::Args),
+    Rmi(rmi::Args),
+    Prune(prune::Args),
+    Df(df::Args),
+    Fsck(fsck::Args),
     Login(login::Args),
     Logout(logout::Args),
 }
@@ -69,6 +100,16 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.verb {
         Verb::Pull(args) => pull::run(args, global),
         Verb::Push(args) => push::run(args, global),
+        Verb::Load(args) => load::run(args, global),
+        Verb::Import(args) => import::run(args, global),
+        Verb::Images(args) => images::run(args, global),
+        Verb::Inspect(args) => inspect::run(args, global),
+        Verb::History(args) => history::run(args, global),
+        Verb::Tag(args) => tag::run(args, global),
+        Verb::Rmi(args) => rmi::run(args, global),
+        Verb::Prune(args) => prune::run(args, global),
+        Verb::Df(args) => df::run(args, global),
+        Verb::Fsck(args) => fsck::run(args, global),
         Verb::Login(args) => login::run(args, global),
         Verb::Logout(args) => logout::run(args, global),
     }

@@ -1,13 +1,88 @@
 //! What verbs print: data on standard output, as text or JSON.
 
 use clap::ValueEnum;
+use serde::Serialize;
+use std::io::{ErrorKind, Write};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// The shape of what a listing or describing verb prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Format {
+pub(super) enum Format {
     /// For people.
     #[default]
     Text,
     /// For programs.
     Json,
+}
+
+/// Writes data to standard output. Someone who has closed it has seen enough: that is no failure.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    let mut output = std::io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// Writes data to standard output as JSON, indented.
+pub(super) fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+/// How long ago a time of a document was, as Docker writes it (`2 weeks ago`); `N/A` where there is none.
+pub(super) fn human_since(created: Option<&str>) -> String {
+    match created.and_then(parse_time) {
+        Some(time) => {
+            let seconds = (OffsetDateTime::now_utc() - time).whole_seconds();
+            if seconds < 0 { "in the future".to_owned() } else { human_duration(seconds) + " ago" }
+        }
+        None => "N/A".to_owned(),
+    }
+}
+
+/// A time of a document.
+pub(super) fn parse_time(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339).ok()
+}
+
+/// A duration in words (docker/go-units, `HumanDuration`).
+fn human_duration(seconds: i64) -> String {
+    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
+    match (seconds, minutes, hours) {
+        (..1, ..) => "Less than a second".to_owned(),
+        (1, ..) => "1 second".to_owned(),
+        (..60, ..) => format!("{seconds} seconds"),
+        (_, 1, _) => "About a minute".to_owned(),
+        (_, ..60, _) => format!("{minutes} minutes"),
+        (.., 1) => "About an hour".to_owned(),
+        (.., ..48) => format!("{hours} hours"),
+        (.., ..336) => format!("{} days", hours / 24),
+        (.., ..1440) => format!("{} weeks", hours / 24 / 7),
+        (.., ..17_520) => format!("{} months", hours / 24 / 30),
+        _ => format!("{} years", hours / 24 / 365),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_docker_writes_them() {
+        let cases = [
+            (0, "Less than a second"),
+            (59, "59 seconds"),
+            (61, "About a minute"),
+            (3000, "50 minutes"),
+            (3600, "About an hour"),
+            (2 * 86_400, "2 days"),
+            (20 * 86_400, "2 weeks"),
+            (100 * 86_400, "3 months"),
+            (800 * 86_400, "2 years"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(human_duration(seconds), text);
+        }
+    }
 }

@@ -29,7 +29,7 @@ pub enum ImageError {
         source: io::Error,
     },
     /// A layer is no good archive.
-    #[error("{layer}: {}", tar_text(source))]
+    #[error("{layer}: {source}")]
     Tar {
         /// The layer.
         layer: String,
@@ -75,7 +75,7 @@ pub enum ImageError {
         diff_id: Digest,
     },
     /// The outer archive is no good.
-    #[error("{what}: {}", tar_text(source))]
+    #[error("{what}: {source}")]
     Archive {
         /// The archive.
         what: String,
@@ -172,14 +172,6 @@ pub enum ImageError {
 
 /// What this module answers.
 pub type ImageResult<T> = Result<T, ImageError>;
-
-/// The message of an archive's error with that of the stream below it, which is the one that matters.
-fn tar_text(error: &tar::Error) -> String {
-    match error {
-        tar::Error::Read { source, .. } => source.to_string(),
-        other => other.to_string(),
-    }
-}
 
 impl ImageError {
     /// Whether the disk or a quota was full.

@@ -7,7 +7,10 @@
 //! makes what is missing of a layer from what is there.
 
 mod archive_files;
+mod change;
 mod error;
+mod fsck;
+mod import;
 mod ingest;
 mod layers;
 mod load;
@@ -15,10 +18,14 @@ mod load_docker;
 mod load_oci;
 mod pipe;
 mod progress;
+mod repair;
 mod source;
 mod stream;
 
+pub use change::apply_change;
 pub use error::{ImageError, ImageResult};
+pub use fsck::{Finding, FsckOptions, FsckReport, Outcome, fsck};
+pub use import::{ImportOptions, creation_time, import};
 pub use ingest::{Expected, Ingested, Limits, has_layer, ingest_layer};
 pub use layers::{ensure_layer, ensure_layers, open_layer, open_layers};
 pub use load::{LoadOptions, Loaded, load, resolve_or_load};

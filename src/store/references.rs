@@ -100,6 +100,20 @@ impl Store {
         })
     }
 
+    /// Drops every entry of a target, whatever its name.
+    pub fn drop_entries(&self, target: &Digest) -> StoreResult<()> {
+        self.update_index(|entries| entries.retain(|entry| entry.target.digest != *target))
+    }
+
+    /// Replaces every entry of a target by what `with` makes of it.
+    pub fn replace_entries(&self, target: &Digest, with: impl Fn(&IndexEntry) -> IndexEntry) -> StoreResult<()> {
+        self.update_index(|entries| {
+            for entry in entries.iter_mut().filter(|entry| entry.target.digest == *target) {
+                *entry = with(entry);
+            }
+        })
+    }
+
     /// Changes the entries under the lock.
     pub(super) fn update_index(&self, change: impl FnOnce(&mut Vec<IndexEntry>)) -> StoreResult<()> {
         let lock = self.lock_exclusive()?;

@@ -1,0 +1,83 @@
+//! What to do about the failures of the store and of images: one place, so that every verb gives the same advice.
+
+use crate::image::ImageError;
+use crate::oci::{InvalidDigest, InvalidReference};
+use crate::store::StoreError;
+
+/// The advice that goes with the first failure in the chain that has any.
+pub(super) fn of(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        let image = cause.downcast_ref::<ImageError>().and_then(for_image);
+        let store = || cause.downcast_ref::<StoreError>().and_then(for_store);
+        let reference = || cause.downcast_ref::<InvalidReference>().and_then(for_reference);
+        image.or_else(store).or_else(reference)
+    })
+}
+
+fn for_store(error: &StoreError) -> Option<String> {
+    let text = match error {
+        _ if error.is_disk_full() => "`layerfs df` shows what takes the space, `layerfs prune` frees what nobody needs",
+        StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            "--root or LAYERFS_ROOT chooses a store that is yours"
+        }
+        StoreError::NotAStore(_) => {
+            "--root names an empty directory or a store; `layerfs load oci:DIR` reads an image layout"
+        }
+        StoreError::Version { .. } => "use the version of layerfs that made it, or another --root",
+        StoreError::Damaged { .. } | StoreError::MissingBlob { .. } | StoreError::Mismatch(_) => {
+            "`layerfs fsck --repair` mends what can be mended and names what is lost"
+        }
+        StoreError::Document { .. } | StoreError::Config { .. } => "`layerfs fsck` tells which images are affected",
+        StoreError::NoSuchImage(_) => {
+            "`layerfs images` lists what is there; `layerfs load` and `layerfs pull` bring more"
+        }
+        StoreError::Ambiguous { .. } => "give more digits of the ID; `layerfs images --no-trunc` shows all of them",
+        StoreError::NoPlatform { .. } => "load or pull it again with --platform or --all-platforms",
+        StoreError::ImageInUse { .. } => "unmount or remove what uses it, or use --force",
+        StoreError::NoSuchContainer(_) => "`layerfs ps -a` lists the named mounts",
+        StoreError::ContainerExists(name) => {
+            return Some(format!("choose another name, or remove it: `layerfs rm {name}`"));
+        }
+        StoreError::ContainerBusy(name) => return Some(format!("unmount it first: `layerfs umount {name}`")),
+        StoreError::Reference { source, .. } => return for_reference(source),
+        StoreError::Io { .. } | StoreError::ContainerName(_) | StoreError::CacheKey(_) => return None,
+    };
+    Some(text.to_owned())
+}
+
+fn for_image(error: &ImageError) -> Option<String> {
+    let text = match error {
+        _ if error.is_disk_full() => "`layerfs df` shows what takes the space, `layerfs prune` frees what nobody needs",
+        ImageError::Store(error) => return for_store(error),
+        ImageError::Reference { source, .. } => return for_reference(source),
+        ImageError::NotAnImage { .. } => {
+            "load takes docker-archives, OCI archives and OCI layout directories; `layerfs import` takes a tar of a root file system"
+        }
+        ImageError::NoPlatform { .. } => "choose one with --platform, or take all with --all-platforms",
+        ImageError::NoSuchName { .. } => "give one of the names listed, or none to load everything",
+        ImageError::SeveralImages { .. } => "choose one: `oci:DIR:TAG` or `docker-archive:FILE:REFERENCE`",
+        ImageError::MediaType { .. } => {
+            "the image must be saved again with layers of the common types: tar, gzip or zstd"
+        }
+        ImageError::LayerLost { .. } | ImageError::Open { .. } => {
+            "load or pull the image again, or remove it: `layerfs rmi`"
+        }
+        ImageError::Document { .. } | ImageError::Config { .. } => {
+            "the archive was written wrongly; save the image again"
+        }
+        ImageError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            "check the path; `-` reads standard input"
+        }
+        _ if error.is_damaged_input() => "the archive is damaged or was cut short: fetch or save it again",
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+fn for_reference(error: &InvalidReference) -> Option<String> {
+    let text = match error {
+        InvalidReference::Digest(InvalidDigest::Algorithm(_)) => "give the image's sha256 digest, or its tag",
+        _ => "a reference is [HOST[:PORT]/]PATH[:TAG][@DIGEST], the path in lower case",
+    };
+    Some(text.to_owned())
+}

@@ -1,0 +1,106 @@
+//! `inspect`: everything about an image or a named mount.
+
+use super::Global;
+use super::output::{Format, print_json};
+use super::progress::Bars;
+use crate::image::resolve_or_load;
+use crate::oci::{Platform, Reference};
+use crate::store::{Container, ImageRecord, LayerRecord, Store, StoreError};
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+/// Describes images and named mounts, as JSON
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Images, or names of writable mounts
+    #[arg(value_name = "NAME|IMAGE", required = true)]
+    names: Vec<String>,
+    /// Of an image for several platforms, this one
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+    /// How to print it; text is JSON here as well
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let store = global.store()?;
+    let mut described = Vec::new();
+    let mut failed = false;
+    for name in &args.names {
+        match describe(&store, name, args.platform.as_ref()) {
+            Ok(value) => described.push(value),
+            Err(error) => {
+                super::error::report(&error);
+                failed = true;
+            }
+        }
+    }
+    print_json(&described)?;
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn describe(store: &Store, name: &str, platform: Option<&Platform>) -> anyhow::Result<Value> {
+    let image = resolve_or_load(store, name, platform, &Bars::new(false)).map_err(anyhow::Error::from);
+    match image {
+        Ok(image) => describe_image(store, &image),
+        Err(error) => match store.container(name) {
+            Ok(container) => describe_container(&container),
+            Err(StoreError::NoSuchContainer(_)) => Err(error),
+            Err(other) => Err(other.into()),
+        },
+    }
+}
+
+fn describe_image(store: &Store, image: &ImageRecord) -> anyhow::Result<Value> {
+    let config: Value = serde_json::from_slice(&store.read_document("configuration", &image.id)?)?;
+    let familiar = |names: &[Reference]| names.iter().map(Reference::familiar).collect::<Vec<_>>();
+    let last = image.config.history.last();
+    Ok(json!({
+        "Id": image.id,
+        "RepoTags": familiar(&image.references),
+        "RepoDigests": familiar(&image.repo_digests),
+        "Comment": last.and_then(|step| step.comment.clone()).unwrap_or_default(),
+        "Created": image.config.created,
+        "Author": image.config.author.clone().unwrap_or_default(),
+        "Config": config.get("config"),
+        "Architecture": image.config.architecture,
+        "Variant": image.config.variant,
+        "Os": image.config.os,
+        "Size": image.size(),
+        "RootFS": { "Type": "layers", "Layers": image.diff_ids() },
+        "Manifest": { "Digest": image.manifest.digest, "MediaType": image.manifest.media_type,
+            "Path": store.blob_path(&image.manifest.digest) },
+        "Target": { "Digest": image.target.digest, "MediaType": image.target.media_type },
+        "Layers": image.layers.iter().map(describe_layer).collect::<Vec<_>>(),
+    }))
+}
+
+fn describe_layer(layer: &LayerRecord) -> Value {
+    json!({
+        "DiffID": layer.diff_id,
+        "ChainID": layer.chain_id,
+        "Digest": layer.blob.digest,
+        "MediaType": layer.blob.media_type,
+        "CompressedSize": layer.compressed_digest().map(|_| layer.blob.size),
+        "Size": layer.tar_size(),
+        "Tar": layer.tar,
+        "Toc": layer.toc,
+        "TocSize": layer.toc_size(),
+    })
+}
+
+fn describe_container(container: &Container) -> anyhow::Result<Value> {
+    let record = &container.record;
+    Ok(json!({
+        "Name": record.name,
+        "Image": record.image,
+        "ImageID": record.image_id,
+        "Created": record.created,
+        "Mounted": container.is_mounted()?,
+        "Layers": record.layers,
+        "UpperDir": container.upper(),
+        "WorkDir": container.work(),
+        "Options": record.options,
+    }))
+}

@@ -1,0 +1,78 @@
+//! `prune`: frees what nobody needs.
+
+use super::output::{Format, print, print_json};
+use super::{Global, human_size};
+use crate::store::{Freed, Garbage, PruneOptions};
+use anyhow::bail;
+use serde_json::json;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+/// Removes what nobody needs: images without a name, blobs without an image, what interrupted commands left
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Also images that no mount uses, whatever their names, and the build cache
+    #[arg(short, long)]
+    all: bool,
+    /// Only tell what would be removed
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+    /// How to print what was removed
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
+    if args.all && !args.force && !args.dry_run && std::io::stdin().is_terminal() {
+        confirm()?;
+    }
+    let freed = global.store()?.prune(PruneOptions { all: args.all, dry_run: args.dry_run })?;
+    match args.format {
+        Format::Json => print_json(&json!({
+            "Items": freed.items.iter().map(describe).collect::<Vec<_>>(),
+            "SpaceReclaimed": freed.bytes(),
+            "DryRun": args.dry_run,
+        }))?,
+        Format::Text => print(&report(&freed, args.dry_run))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn confirm() -> anyhow::Result<()> {
+    let mut output = std::io::stderr().lock();
+    write!(output, "This removes every image that no mount uses, and the build cache. Continue? [y/N] ")?;
+    output.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    if !matches!(answer.trim(), "y" | "Y" | "yes") {
+        bail!("nothing was removed");
+    }
+    Ok(())
+}
+
+fn report(freed: &Freed, dry_run: bool) -> String {
+    let mut text = String::new();
+    for item in &freed.items {
+        let line = match item {
+            Garbage::Image { reference: Some(reference), .. } => format!("Untagged: {reference}\n"),
+            Garbage::Image { reference: None, target } => format!("Deleted image: {target}\n"),
+            Garbage::Blob { path, size, .. } | Garbage::Leftover { path, size } => {
+                format!("Deleted: {} ({})\n", path.display(), human_size(*size))
+            }
+        };
+        text.push_str(&line);
+    }
+    let what = if dry_run { "Total space that would be reclaimed" } else { "Total reclaimed space" };
+    text + &format!("{what}: {}\n", human_size(freed.bytes()))
+}
+
+fn describe(item: &Garbage) -> serde_json::Value {
+    match item {
+        Garbage::Image { reference, target } => json!({ "Image": target, "Reference": reference }),
+        Garbage::Blob { path, digest, size } => json!({ "Path": path, "Digest": digest, "Size": size }),
+        Garbage::Leftover { path, size } => json!({ "Path": path, "Size": size }),
+    }
+}
