@@ -34,24 +34,38 @@ pub struct Statfs {
 impl LayerFs {
     /// The attributes of `ino`.
     pub fn getattr(&self, ino: Ino) -> FsResult<Attr> {
+        let _shared = self.writable.as_ref().map(|writable| writable.stripes.read(ino));
         let object = self.object(ino)?;
         let source = object.metadata();
         let mut meta = self.layer(source)?.meta(source.ino)?;
         if matches!(object, Object::Directory(_)) {
             // The count of merged subdirectories would have to be kept; 1 is what says that it is not.
             meta.nlink = 1;
+        } else if let Some(writable) = &self.writable {
+            meta.nlink = writable.links(ino, source, meta.nlink);
         }
         Ok(Attr { ino, meta })
     }
 
-    /// The size of the whole: what the layers hold, and nothing free.
-    pub fn statfs(&self) -> Statfs {
+    /// The size of the whole: that of the file system the upper is on, or else what the layers hold, and nothing free.
+    pub fn statfs(&self) -> FsResult<Statfs> {
+        if let Some(writable) = &self.writable {
+            let all = writable.upper.statfs()?;
+            return Ok(Statfs {
+                block_size: u32::try_from(all.f_frsize).unwrap_or(4096),
+                blocks: all.f_blocks,
+                blocks_free: all.f_bfree,
+                blocks_available: all.f_bavail,
+                files: all.f_files,
+                files_free: all.f_ffree,
+            });
+        }
         let block_size = 4096;
         let totals = self.stack.lowers().iter().map(|layer| layer.totals());
         let (bytes, files) = totals.fold((0_u64, 0_u64), |(bytes, files), one| {
             (bytes.saturating_add(one.bytes), files.saturating_add(one.inodes))
         });
         let blocks = bytes.div_ceil(u64::from(block_size));
-        Statfs { block_size, blocks, blocks_free: 0, blocks_available: 0, files, files_free: 0 }
+        Ok(Statfs { block_size, blocks, blocks_free: 0, blocks_available: 0, files, files_free: 0 })
     }
 }

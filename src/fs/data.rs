@@ -29,7 +29,7 @@ impl LayerFs {
     }
 
     /// Where the data of the file `ino` lie now.
-    fn data_source(&self, ino: Ino) -> FsResult<Source> {
+    pub(super) fn data_source(&self, ino: Ino) -> FsResult<Source> {
         let Object::Other(source) = self.object(ino)? else { return Err(FsError::IsDirectory) };
         if !self.layer(source)?.keeps_marks() {
             return Ok(source);

@@ -1,10 +1,11 @@
 //! The directories that the kernel knows.
 
 use super::FsResult;
-use crate::union::{Directory, Ino, Listing, Source, Stack};
+use crate::union::{Directory, Ino, Listing};
 use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Enough that two threads seldom meet, few enough to cost nothing.
 const SHARDS: usize = 16;
@@ -12,22 +13,50 @@ const SHARDS: usize = 16;
 /// A directory that the kernel knows, and its names once they have been asked for.
 #[derive(Debug)]
 pub(super) struct LiveDirectory {
-    /// The directory it was found in; the root's is the root.
-    pub(super) parent: Ino,
-    /// The directories of layers it is made of, topmost first.
-    pub(super) sources: Box<[Source]>,
-    /// The one whose metadata it has.
-    pub(super) metadata: Source,
+    /// The directory it was found in; the root's is the root. Changes with a rename.
+    parent: AtomicU64,
+    /// What it is made of. Changes when it is copied up.
+    made: RwLock<Arc<Directory>>,
     listing: RwLock<Option<Listing>>,
 }
 
 impl LiveDirectory {
     fn new(parent: Ino, directory: Directory) -> Self {
-        Self { parent, sources: directory.sources, metadata: directory.metadata, listing: RwLock::new(None) }
+        Self { parent: AtomicU64::new(parent.0), made: RwLock::new(Arc::new(directory)), listing: RwLock::new(None) }
     }
 
-    /// The merged names; they are merged by whoever asks first.
-    pub(super) fn listing(&self, stack: &Stack) -> FsResult<MappedRwLockReadGuard<'_, Listing>> {
+    /// The directory it was found in.
+    pub(super) fn parent(&self) -> Ino {
+        Ino(self.parent.load(Ordering::Relaxed))
+    }
+
+    /// Says that it lies in another directory now.
+    pub(super) fn set_parent(&self, parent: Ino) {
+        self.parent.store(parent.0, Ordering::Relaxed);
+    }
+
+    /// The directories of layers it is made of.
+    pub(super) fn made(&self) -> Arc<Directory> {
+        Arc::clone(&self.made.read())
+    }
+
+    /// Says that it is made of other directories now, which show the same names.
+    pub(super) fn remake(&self, made: Directory) {
+        *self.made.write() = Arc::new(made);
+    }
+
+    /// Changes the merged names, when they have been merged.
+    pub(super) fn update<T>(&self, change: impl FnOnce(&mut Listing) -> T) {
+        if let Some(listing) = self.listing.write().as_mut() {
+            change(listing);
+        }
+    }
+
+    /// The merged names; whoever asks first makes them with `merge`.
+    pub(super) fn listing(
+        &self,
+        merge: impl Fn(&Directory) -> FsResult<Listing>,
+    ) -> FsResult<MappedRwLockReadGuard<'_, Listing>> {
         loop {
             let listing = self.listing.read();
             if let Ok(listing) = RwLockReadGuard::try_map(listing, Option::as_ref) {
@@ -35,7 +64,7 @@ impl LiveDirectory {
             }
             let mut listing = self.listing.write();
             if listing.is_none() {
-                *listing = Some(stack.list(&self.sources)?);
+                *listing = Some(merge(&self.made())?);
             }
         }
     }
@@ -68,6 +97,16 @@ impl Directories {
             return Some(Arc::clone(&self.root));
         }
         self.shard(ino).read().get(&ino).map(Arc::clone)
+    }
+
+    /// Remembers a new directory.
+    pub(super) fn insert(&self, ino: Ino, parent: Ino, directory: Directory) {
+        self.shard(ino).write().insert(ino, Arc::new(LiveDirectory::new(parent, directory)));
+    }
+
+    /// Forgets the directory `ino`.
+    pub(super) fn remove(&self, ino: Ino) -> Option<Arc<LiveDirectory>> {
+        self.shard(ino).write().remove(&ino)
     }
 
     /// The directory `ino`, remembered as `directory` in `parent` when it was not known.

@@ -29,6 +29,33 @@ pub enum FsError {
     /// The offset lies behind the end of the file.
     #[error("offset beyond the end of the file")]
     BeyondEnd,
+    /// The name exists already.
+    #[error("file exists")]
+    Exists,
+    /// The directory has entries.
+    #[error("directory not empty")]
+    NotEmpty,
+    /// A directory of a lower layer cannot be renamed without redirects: whoever asked has to copy it.
+    #[error("a directory of a lower layer is not moved")]
+    CrossDevice,
+    /// Not allowed to anyone.
+    #[error("operation not permitted")]
+    NotPermitted,
+    /// There is no upper.
+    #[error("read-only file system")]
+    ReadOnly,
+    /// The name would be read as a whiteout.
+    #[error("a name that begins with .wh. stands for a deleted one")]
+    WhiteoutName,
+    /// There is no such control request.
+    #[error("no such ioctl")]
+    NoSuchIoctl,
+    /// Not done here.
+    #[error("operation not supported")]
+    NotSupported,
+    /// The system refused.
+    #[error(transparent)]
+    System(std::io::Error),
     /// A layer could not answer.
     #[error(transparent)]
     Layer(#[from] LayerError),

@@ -1,9 +1,11 @@
 //! From names to numbers, and from numbers to objects.
 
 use super::directory::LiveDirectory;
+use super::writable::{Writable, upper_of};
 use super::{Attr, FsError, FsResult, LayerFs};
 use crate::model::{FileKind, NAME_MAX};
-use crate::union::{Ino, Layer, Node, Source};
+use crate::union::{Ino, Layer, LayerIndex, Listing, Node, Source};
+use parking_lot::MappedRwLockReadGuard;
 use std::sync::Arc;
 
 /// What a number stands for now.
@@ -19,7 +21,7 @@ impl Object {
     /// Where the object's metadata lie.
     pub(super) fn metadata(&self) -> Source {
         match self {
-            Self::Directory(directory) => directory.metadata,
+            Self::Directory(directory) => directory.made().metadata,
             Self::Other(source) => *source,
         }
     }
@@ -32,21 +34,90 @@ impl LayerFs {
             return Err(FsError::NameTooLong);
         }
         let directory = self.directory(parent)?;
-        let found = directory.listing(&self.stack)?.get(name).map(|listed| (listed.ino, listed.kind));
-        let Some((ino, kind)) = found else { return Ok(None) };
+        let Some((ino, kind)) = self.find(&directory, name)? else { return Ok(None) };
         self.learn(parent, &directory, name, ino, kind)?;
-        self.getattr(ino).map(Some)
+        let attr = self.getattr(ino)?;
+        self.looked_up(ino, parent, name);
+        Ok(Some(attr))
     }
 
-    /// The kernel drops `lookups` of its references to `ino`. Nothing is kept for objects of images; directories stay.
+    /// The kernel is told of `ino` under this name.
+    pub(super) fn looked_up(&self, ino: Ino, parent: Ino, name: &[u8]) {
+        if let Some(writable) = &self.writable {
+            writable.nodes.lock().looked_up(ino, parent, name);
+        }
+    }
+
+    /// The merged names of a directory. What the upper has may have a number of its own in the mount: that of the lower
+    /// object it was copied from.
+    pub(super) fn listing<'a>(&self, directory: &'a LiveDirectory) -> FsResult<MappedRwLockReadGuard<'a, Listing>> {
+        directory.listing(|made| {
+            let mut listing = self.stack.list(&made.sources)?;
+            if let Some(writable) = &self.writable
+                && let Some(local) = upper_of(&made.sources)
+                && writable.upper.is_impure(local)?
+            {
+                writable.renumber(&mut listing)?;
+            }
+            Ok(listing)
+        })
+    }
+
+    /// The kernel drops `lookups` of its references to `ino`. Nothing is kept for objects of images, and their directories
+    /// stay; in a writable filesystem what was unlinked goes now.
     pub fn forget(&self, ino: Ino, lookups: u64) {
-        let _ = (ino, lookups);
+        let Some(writable) = &self.writable else { return };
+        let mut nodes = writable.nodes.lock();
+        let nameless = nodes.is_nameless(ino);
+        let unused = nodes.forget(ino, lookups);
+        drop(nodes);
+        for node in unused {
+            if node == ino && nameless {
+                self.release(writable, node);
+            } else if let Some(directory) = self.directories.remove(node) {
+                self.drop_places(writable, &directory);
+            }
+        }
+    }
+
+    /// What is remembered of an unlinked object goes, and the object with it.
+    pub(super) fn release(&self, writable: &Writable, ino: Ino) {
+        let local = self.upper_local(writable, ino);
+        self.directories.remove(ino);
+        self.data_elsewhere.write().remove(&ino);
+        let Ok(local) = local else { return };
+        match writable.upper.release(local) {
+            Ok(true) => {
+                writable.overrides.write().remove(&ino);
+            }
+            Ok(false) => {}
+            Err(error) => log::warn!("an unlinked object stays in the workdir until the next mount: {error}"),
+        }
+    }
+
+    /// A directory is not listed any more: where its entries lie is forgotten, but for those that the kernel knows.
+    fn drop_places(&self, writable: &Writable, directory: &LiveDirectory) {
+        directory.update(|listing| {
+            let nodes = writable.nodes.lock();
+            let unknown: Vec<Ino> = listing.iter().map(|one| one.ino).filter(|ino| !nodes.is_known(*ino)).collect();
+            drop(nodes);
+            for source in unknown.into_iter().filter_map(Ino::source) {
+                if source.layer != LayerIndex::UPPER
+                    && let Ok(layer) = self.layer(source)
+                {
+                    layer.forget(source.ino);
+                }
+            }
+        });
     }
 
     /// The object with the number `ino`: the one place that decides this.
     pub(super) fn object(&self, ino: Ino) -> FsResult<Object> {
         if let Some(directory) = self.directories.get(ino) {
             return Ok(Object::Directory(directory));
+        }
+        if let Some(local) = self.writable.as_ref().and_then(|writable| writable.local(ino)) {
+            return Ok(Object::Other(Source { layer: LayerIndex::UPPER, ino: local }));
         }
         ino.source().map(Object::Other).ok_or(FsError::Stale(ino.0))
     }
@@ -72,16 +143,16 @@ impl LayerFs {
     ) -> FsResult<()> {
         let unknown = match kind {
             FileKind::Directory => self.directories.get(ino).is_none(),
-            FileKind::File => match ino.source() {
-                Some(source) => self.layer(source)?.keeps_marks(),
-                None => false,
+            FileKind::File => match self.object(ino)? {
+                Object::Other(source) => self.is_metacopy(ino, source)?,
+                Object::Directory(_) => false,
             },
             _ => false,
         };
         if !unknown {
             return Ok(());
         }
-        match self.stack.child(&directory.sources, name)? {
+        match self.stack.child(&directory.made().sources, name)? {
             Some(Node::Directory(found)) => {
                 self.directories.get_or_insert(ino, parent, found);
             }
@@ -91,5 +162,12 @@ impl LayerFs {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether the data of a file have to be looked for in another layer. Asked once: they may be completed meanwhile.
+    fn is_metacopy(&self, ino: Ino, source: Source) -> FsResult<bool> {
+        let layer = self.layer(source)?;
+        let known = layer.keeps_marks() && self.data_elsewhere.read().contains_key(&ino);
+        Ok(layer.keeps_marks() && !known && layer.marks(source.ino)?.metacopy)
     }
 }

@@ -7,12 +7,16 @@
 //! | file | operations |
 //! |---|---|
 //! | `lookup.rs` | `lookup`, `forget`; what number is what object ([`LayerFs::object`](LayerFs)) |
-//! | `attr.rs` | `getattr`, `statfs`; later `setattr` |
+//! | `attr.rs` | `getattr`, `statfs` |
 //! | `readdir.rs` | `readdir`, `readdirplus` |
-//! | `data.rs` | `readlink`, `read`, `seek`; later `write`, `fsync`, `fallocate`, `copy_file_range` |
-//! | `xattr.rs` | `getxattr`, `listxattr`; later `setxattr`, `removexattr` |
-//! | `namespace.rs` (to come) | `create`, `mknod`, `mkdir`, `symlink`, `link`, `unlink`, `rmdir`, `rename`, `fsyncdir` |
-//! | `copy_up.rs` (to come) | bringing a lower object to the upper, and which numbers have been brought there |
+//! | `data.rs` | `readlink`, `read`, `seek` |
+//! | `xattr.rs` | `getxattr`, `listxattr` |
+//! | `change.rs` | `setattr`, `setxattr`, `removexattr`, `write`, `fsync`, `fallocate`, `copy_file_range` |
+//! | `namespace.rs` | `create` of every kind, `link`, `unlink`, `rmdir` |
+//! | `rename.rs` | `rename`, and where what was renamed came from |
+//! | `copy_up.rs` | bringing a lower object to the upper |
+//! | `nodes.rs` | what the kernel knows of a writable filesystem, and where it is |
+//! | `writable.rs` | the upper, its locks, which numbers have been brought there |
 //!
 //! **What is remembered.** An inode number says by itself in which layer its object lies ([`Ino`]), so files of lower
 //! layers need no table at all. Remembered are directories ([`directory::Directories`]), because their sources depend on
@@ -22,23 +26,32 @@
 //! is held across calls of layers, and it belongs to one directory.
 
 mod attr;
+mod change;
+mod copy_up;
 mod data;
 mod directory;
 mod error;
 mod lookup;
+mod namespace;
+mod nodes;
 mod readdir;
+mod rename;
 #[cfg(test)]
 mod tests;
+mod writable;
 mod xattr;
 
 pub use attr::{Attr, Statfs};
 pub use error::{FsError, FsResult};
 pub use readdir::DirEntry;
+pub use rename::RenameMode;
+pub use writable::Settings;
 
 use crate::union::{Ino, Source, Stack};
 use directory::Directories;
 use parking_lot::RwLock;
 use std::collections::HashMap;
+use writable::Writable;
 
 /// One mounted stack of layers.
 #[derive(Debug)]
@@ -47,13 +60,15 @@ pub struct LayerFs {
     directories: Directories,
     /// Where the data of a file lie whose number says where its metadata lie.
     data_elsewhere: RwLock<HashMap<Ino, Source>>,
+    /// The upper, and what comes with it.
+    writable: Option<Writable>,
 }
 
 impl LayerFs {
     /// The filesystem that `stack` shows.
     pub fn new(stack: Stack) -> Self {
         let directories = Directories::new(stack.root().clone());
-        Self { stack, directories, data_elsewhere: RwLock::default() }
+        Self { stack, directories, data_elsewhere: RwLock::default(), writable: None }
     }
 
     /// The layers.

@@ -33,14 +33,14 @@ impl LayerFs {
         visit: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
     ) -> FsResult<()> {
         let directory = self.directory(ino)?;
-        let dots = [(&b"."[..], ino), (&b".."[..], directory.parent)];
+        let dots = [(&b"."[..], ino), (&b".."[..], directory.parent())];
         for (at, (name, ino)) in (0..).zip(dots).skip_while(|(at, _)| *at < offset) {
             let entry = DirEntry { name, ino, kind: FileKind::Directory, next: at + 1 };
             if visit(entry).is_break() {
                 return Ok(());
             }
         }
-        let listing = directory.listing(&self.stack)?;
+        let listing = self.listing(&directory)?;
         for listed in listing.from_cookie(offset.saturating_sub(FIRST_ENTRY)) {
             let next = listed.cookie + FIRST_ENTRY + 1;
             let entry = DirEntry { name: listed.name, ino: listed.ino, kind: listed.kind, next };
@@ -72,7 +72,11 @@ impl LayerFs {
             match attr {
                 Ok(attr) => {
                     visited = true;
-                    visit(entry, &attr)
+                    let flow = visit(entry, &attr);
+                    if flow.is_continue() && entry.next > FIRST_ENTRY {
+                        self.looked_up(entry.ino, ino, entry.name);
+                    }
+                    flow
                 }
                 Err(error) => {
                     if !visited {

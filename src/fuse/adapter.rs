@@ -4,28 +4,42 @@ use super::attr::{FOREVER, file_attr, file_type, negative};
 use super::capabilities::{OpenMode, Wishes, negotiate};
 use super::counters::{Counters, Operation};
 use super::errno::errno;
+use super::incoming::{changes, creator, new_node, xattr_mode};
 use super::spin::Spinner;
-use crate::fs::{FsError, FsResult, LayerFs};
+use crate::fs::{Attr, FsError, FsResult, LayerFs, RenameMode};
+use crate::layer::upper::{NewKind, NewObject};
 use crate::union::Ino;
 use fuser::{
-    AccessFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, KernelConfig, LockOwner, OpenFlags,
-    ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyXattr, Request,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
 };
 use log::{debug, error};
+use rustix::fs::FallocateFlags;
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::SystemTime;
 
 /// A number is never used for two objects, so one generation is enough.
 const GENERATION: Generation = Generation(0);
 
+/// The most bytes copied in one request, so that it does not take for ever.
+const MOST_COPIED: u64 = 1 << 28;
+
 /// The longest name, for statfs.
 const NAME_MAX: u32 = 255;
+
+/// `_IOR('f', 1, long)` and `_IOW('f', 2, long)` (include/uapi/linux/fs.h): the numbers say long, what is passed is an int.
+const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
+const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
 
 thread_local! {
     /// What a thread reads into before it replies.
@@ -40,6 +54,8 @@ pub(super) struct Adapter {
     pub(super) wishes: Wishes,
     pub(super) open_mode: OpenMode,
     pub(super) spinner: Spinner,
+    /// Files whose cached pages have to go because writing them failed.
+    pub(super) failed_writes: Sender<u64>,
 }
 
 impl Adapter {
@@ -59,6 +75,56 @@ impl Adapter {
                 error!("{operation:?} {ino:#x}: a defect of layerfs, answered with EIO");
                 Err(Errno::EIO)
             }
+        }
+    }
+
+    /// Answers with the entry that was made.
+    fn reply_entry(&self, made: Result<Attr, Errno>, reply: ReplyEntry) {
+        match made {
+            Ok(attr) => reply.entry(&FOREVER, &file_attr(&attr), GENERATION),
+            Err(errno) => reply.error(errno),
+        }
+        self.spinner.wait();
+    }
+
+    fn reply_empty(&self, done: Result<(), Errno>, reply: ReplyEmpty) {
+        match done {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+        self.spinner.wait();
+    }
+
+    fn open_flags(&self) -> FopenFlags {
+        match self.open_mode {
+            OpenMode::ZeroMessage => FopenFlags::empty(),
+            OpenMode::Answered => FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
+        }
+    }
+
+    fn rename_answer(
+        &self,
+        (parent, name): (Ino, &OsStr),
+        (new_parent, new_name): (Ino, &OsStr),
+        flags: RenameFlags,
+    ) -> FsResult<()> {
+        let mode = match flags.bits() {
+            0 => RenameMode::Replace,
+            libc::RENAME_NOREPLACE => RenameMode::NoReplace,
+            libc::RENAME_EXCHANGE => RenameMode::Exchange,
+            _ => return Err(FsError::WrongKind),
+        };
+        self.fs.rename(parent, name.as_bytes(), new_parent, new_name.as_bytes(), mode)
+    }
+
+    fn ioctl_answer(&self, ino: Ino, command: u32, input: &[u8]) -> FsResult<Option<[u8; 4]>> {
+        match command {
+            FS_IOC_GETFLAGS => self.fs.inode_flags(ino).map(|flags| Some(flags.to_ne_bytes())),
+            FS_IOC_SETFLAGS => {
+                let flags = input.first_chunk().ok_or(FsError::WrongKind)?;
+                self.fs.set_inode_flags(ino, u32::from_ne_bytes(*flags)).map(|()| None)
+            }
+            _ => Err(FsError::NoSuchIoctl),
         }
     }
 
@@ -204,8 +270,225 @@ impl Filesystem for Adapter {
         self.spinner.wait();
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the protocol library's signature")]
+    fn setattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let changes = changes(mode, (uid, gid), size, (atime, mtime));
+        match self.call(Operation::Setattr, ino.0, || self.fs.setattr(Ino(ino.0), &changes, request.uid() != 0)) {
+            Ok(attr) => reply.attr(&FOREVER, &file_attr(&attr)),
+            Err(errno) => reply.error(errno),
+        }
+        self.spinner.wait();
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        device: u32,
+        reply: ReplyEntry,
+    ) {
+        let made = self.call(Operation::Mknod, parent.0, || {
+            let new = new_node(request, mode, umask, device).ok_or(FsError::WrongKind)?;
+            self.fs.create(Ino(parent.0), name.as_bytes(), &new)
+        });
+        self.reply_entry(made, reply);
+    }
+
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        let new = NewObject { kind: NewKind::Directory, permissions: mode & 0o7777, creator: creator(request, umask) };
+        let made = self.call(Operation::Mkdir, parent.0, || self.fs.create(Ino(parent.0), name.as_bytes(), &new));
+        self.reply_entry(made, reply);
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let kind = NewKind::Symlink(target.as_os_str().as_bytes());
+        let new = NewObject { kind, permissions: 0o777, creator: creator(request, 0) };
+        let made = self.call(Operation::Symlink, parent.0, || self.fs.create(Ino(parent.0), name.as_bytes(), &new));
+        self.reply_entry(made, reply);
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let new = NewObject { kind: NewKind::File, permissions: mode & 0o7777, creator: creator(request, umask) };
+        match self.call(Operation::Create, parent.0, || self.fs.create(Ino(parent.0), name.as_bytes(), &new)) {
+            Ok(attr) => reply.created(&FOREVER, &file_attr(&attr), GENERATION, FileHandle(0), self.open_flags()),
+            Err(errno) => reply.error(errno),
+        }
+        self.spinner.wait();
+    }
+
+    fn link(&self, _request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let made = self.call(Operation::Link, ino.0, || self.fs.link(Ino(ino.0), Ino(parent.0), name.as_bytes()));
+        self.reply_entry(made, reply);
+    }
+
+    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let done = self.call(Operation::Unlink, parent.0, || self.fs.unlink(Ino(parent.0), name.as_bytes()));
+        self.reply_empty(done, reply);
+    }
+
+    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let done = self.call(Operation::Rmdir, parent.0, || self.fs.rmdir(Ino(parent.0), name.as_bytes()));
+        self.reply_empty(done, reply);
+    }
+
+    fn rename(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let (from, to) = ((Ino(parent.0), name), (Ino(new_parent.0), new_name));
+        let done = self.call(Operation::Rename, parent.0, || self.rename_answer(from, to, flags));
+        self.reply_empty(done, reply);
+    }
+
+    fn write(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        flags: WriteFlags,
+        _open_flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let unprivileged = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        match self.call(Operation::Write, ino.0, || self.fs.write(Ino(ino.0), offset, data, unprivileged)) {
+            Ok(()) => reply.written(data.len() as u32),
+            Err(errno) => {
+                if flags.contains(WriteFlags::FUSE_WRITE_CACHE) && self.failed_writes.send(ino.0).is_err() {
+                    error!("nobody invalidates {:#x} after its write failed", ino.0);
+                }
+                reply.error(errno);
+            }
+        }
+        self.spinner.wait();
+    }
+
+    fn fsync(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        let done = self.call(Operation::Fsync, ino.0, || self.fs.fsync(Ino(ino.0), data_only));
+        self.reply_empty(done, reply);
+    }
+
+    fn fsyncdir(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        let done = self.call(Operation::Fsyncdir, ino.0, || self.fs.fsync(Ino(ino.0), data_only));
+        self.reply_empty(done, reply);
+    }
+
+    fn setxattr(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let done = self.call(Operation::Setxattr, ino.0, || {
+            self.fs.setxattr(Ino(ino.0), name.as_bytes(), value, xattr_mode(flags))
+        });
+        self.reply_empty(done, reply);
+    }
+
+    fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let done = self.call(Operation::Removexattr, ino.0, || self.fs.removexattr(Ino(ino.0), name.as_bytes()));
+        self.reply_empty(done, reply);
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let mode = FallocateFlags::from_bits_retain(mode as u32);
+        let done = self.call(Operation::Fallocate, ino.0, || self.fs.fallocate(Ino(ino.0), mode, offset, length));
+        self.reply_empty(done, reply);
+    }
+
+    fn copy_file_range(
+        &self,
+        _request: &Request,
+        from: INodeNo,
+        _from_handle: FileHandle,
+        from_offset: u64,
+        to: INodeNo,
+        _to_handle: FileHandle,
+        to_offset: u64,
+        length: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let length = usize::try_from(length.min(MOST_COPIED)).unwrap_or(0);
+        let copied = self.call(Operation::CopyFileRange, to.0, || {
+            self.fs.copy_file_range((Ino(from.0), from_offset), (Ino(to.0), to_offset), length)
+        });
+        match copied {
+            Ok(length) => reply.written(length as u32),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn ioctl(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        _flags: IoctlFlags,
+        command: u32,
+        input: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        match self.call(Operation::Ioctl, ino.0, || self.ioctl_answer(Ino(ino.0), command, input)) {
+            Ok(Some(value)) => reply.ioctl(0, &value),
+            Ok(None) => reply.ioctl(0, &[]),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
     fn statfs(&self, _request: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        match self.call(Operation::Statfs, ino.0, || Ok(self.fs.statfs())) {
+        match self.call(Operation::Statfs, ino.0, || self.fs.statfs()) {
             Ok(all) => reply.statfs(
                 all.blocks,
                 all.blocks_free,
@@ -252,6 +535,11 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
+        if self.wishes.writable {
+            // The kernel does not write back before it asks, so the answer would be wrong. To this one it takes the
+            // whole file as data, and does not ask again.
+            return reply.error(Errno::ENOSYS);
+        }
         match self.call(Operation::Lseek, ino.0, || self.seek_answer(Ino(ino.0), offset, whence)) {
             Ok(offset) => reply.offset(i64::try_from(offset).unwrap_or(i64::MAX)),
             Err(errno) => reply.error(errno),

@@ -41,6 +41,11 @@ const WANTED: &[InitFlags] = &[
     InitFlags::FUSE_SPLICE_READ,
 ];
 
+/// What a writable mount asks for besides: writes gathered in the page cache; the umask left to the file system that also
+/// knows the default ACLs; setuid and setgid taken away by the server, or each write would first ask for capabilities.
+const WANTED_TO_WRITE: &[InitFlags] =
+    &[InitFlags::FUSE_WRITEBACK_CACHE, InitFlags::FUSE_DONT_MASK, InitFlags::FUSE_HANDLE_KILLPRIV_V2];
+
 /// Requests that the kernel may have under way for read-ahead.
 const MAX_BACKGROUND: u16 = 64;
 
@@ -53,11 +58,16 @@ pub(super) struct Wishes {
     pub(super) open_mode: OpenMode,
     /// The kernel checks ACLs; it then checks permissions too.
     pub(super) acl: bool,
+    /// Changes are taken.
+    pub(super) writable: bool,
 }
 
 /// Agrees on what both sides can do; returns how opens are answered after all.
 pub(super) fn negotiate(config: &mut KernelConfig, wishes: Wishes) -> OpenMode {
     for &capability in WANTED {
+        ask(config, capability);
+    }
+    for &capability in WANTED_TO_WRITE.iter().filter(|_| wishes.writable) {
         ask(config, capability);
     }
     if wishes.acl {

@@ -15,6 +15,15 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::NameTooLong => Errno::ENAMETOOLONG,
         FsError::NoXattr => Errno::ENODATA,
         FsError::BeyondEnd => Errno::ENXIO,
+        FsError::Exists => Errno::EEXIST,
+        FsError::NotEmpty => Errno::ENOTEMPTY,
+        FsError::CrossDevice => Errno::EXDEV,
+        FsError::NotPermitted => Errno::EPERM,
+        FsError::ReadOnly => Errno::EROFS,
+        FsError::WhiteoutName => Errno::EINVAL,
+        FsError::NoSuchIoctl => Errno::ENOTTY,
+        FsError::NotSupported => Errno::EOPNOTSUPP,
+        FsError::System(source) => source.raw_os_error().map_or(Errno::EIO, Errno::from_i32),
         FsError::Layer(error) => layer_errno(error),
     }
 }

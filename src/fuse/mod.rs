@@ -15,6 +15,7 @@ mod attr;
 mod capabilities;
 mod counters;
 mod errno;
+mod incoming;
 mod kernel;
 mod session;
 mod spin;

@@ -5,10 +5,11 @@ use super::capabilities::{OpenMode, Wishes};
 use super::counters::Counters;
 use super::spin::Spinner;
 use crate::fs::LayerFs;
-use fuser::{Config, Session, SessionACL};
+use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
 /// How requests are answered.
 #[derive(Debug, Clone, Copy)]
@@ -59,11 +60,14 @@ impl Server {
     /// since the kernel's own workers come without the owner's identity.
     pub fn new(fs: Arc<LayerFs>, device: OwnedFd, options: ServerOptions) -> Result<Self, SessionError> {
         let counters = Arc::new(Counters::default());
+        let writable = fs.is_writable();
         let watched = if options.spin { device.try_clone().ok() } else { None };
+        let (failed_writes, to_invalidate) = std::sync::mpsc::channel();
         let adapter = Adapter {
+            failed_writes,
             fs,
             counters: Arc::clone(&counters),
-            wishes: Wishes { open_mode: options.open_mode, acl: options.acl },
+            wishes: Wishes { open_mode: options.open_mode, acl: options.acl, writable },
             open_mode: options.open_mode,
             spinner: Spinner::new(watched),
         };
@@ -73,6 +77,9 @@ impl Server {
         config.clone_fd =
             rustix::fs::access("/dev/fuse", rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).is_ok();
         let session = Session::from_fd(adapter, device, SessionACL::All, config).map_err(SessionError::Handshake)?;
+        if writable {
+            invalidate_failed_writes(session.notifier(), to_invalidate).map_err(SessionError::Handshake)?;
+        }
         Ok(Self { session, counters })
     }
 
@@ -85,4 +92,17 @@ impl Server {
     pub fn run(self) -> Result<(), SessionError> {
         self.session.run().map_err(SessionError::Broken)
     }
+}
+
+/// Drops what the kernel's cache holds of a file after a write of it failed, or it would go on showing what was never stored.
+/// From a thread of its own: the one that answers the write must not wait for the page that is being written.
+fn invalidate_failed_writes(notifier: Notifier, failed: Receiver<u64>) -> io::Result<()> {
+    std::thread::Builder::new().name("invalidate".to_owned()).spawn(move || {
+        for ino in failed {
+            if let Err(error) = notifier.inval_inode(INodeNo(ino), 0, 0) {
+                log::debug!("invalidate {ino:#x}: {error}");
+            }
+        }
+    })?;
+    Ok(())
 }

@@ -227,7 +227,10 @@ impl DirLayer {
     /// A descriptor of the file `ino` for `access`. Reading leaves the time of the last access alone where that is allowed:
     /// nothing is ever written to a lower layer.
     pub fn file(&self, ino: LocalIno, access: Access) -> LayerResult<Arc<OwnedFd>> {
-        if let Some(open) = self.descriptors.held(self.layer, ino, access) {
+        // One that can write can read as well.
+        let held =
+            [access, Access::Write].into_iter().find_map(|access| self.descriptors.held(self.layer, ino, access));
+        if let Some(open) = held {
             return Ok(open);
         }
         let object = self.object(ino)?;
@@ -266,6 +269,11 @@ impl DirLayer {
     /// Whether `ino` is known by another name than this one.
     pub fn has_other_place(&self, ino: LocalIno, dir: LocalIno, name: &[u8]) -> bool {
         self.places.lock().of(ino).any(|place| place.parent != dir || *place.name != *name)
+    }
+
+    /// Whether `ino` is known by this name.
+    pub fn has_place(&self, ino: LocalIno, dir: LocalIno, name: &[u8]) -> bool {
+        self.places.lock().of(ino).any(|place| place.parent == dir && *place.name == *name)
     }
 
     /// The name by which `ino` is known in the directory `dir`.

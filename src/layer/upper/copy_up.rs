@@ -39,46 +39,71 @@ pub struct Copied<'a> {
     pub meta: &'a Meta,
     /// Its number in the mount, which the copy keeps.
     pub ino: Ino,
-    /// Whether it may have further names in lower layers: then it goes to the index as well.
-    pub linked: bool,
+}
+
+/// A complete copy that nobody sees yet.
+#[derive(Debug)]
+pub struct Staged {
+    object: Object,
+    /// Its number in the upper.
+    pub local: LocalIno,
+    is_directory: bool,
+}
+
+fn discard(object: &Object, is_directory: bool) {
+    let flags = if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+    // Already failing; what stays in the stage is removed by the next mount.
+    let _ = remove(object, flags);
 }
 
 /// Bytes copied by hand in one piece.
 const BUFFER: usize = 1 << 20;
 
 impl Upper {
-    /// Copies an object to `place`, where the upper has nothing, or to the stage when it has no name any more.
-    pub fn copy_up(&self, copied: &Copied<'_>, place: Option<Place<'_>>, content: Content) -> LayerResult<LocalIno> {
-        let staged = self.staging.fresh();
-        let local = self.stage_copy(&staged, copied, content).inspect_err(|_| self.discard(&staged, copied))?;
+    /// Makes the complete copy of an object in the stage. It has to be [published](Upper::publish) or [discarded](Upper::discard).
+    pub fn stage(&self, copied: &Copied<'_>, content: Content) -> LayerResult<Staged> {
+        let object = self.staging.fresh();
+        let is_directory = copied.meta.kind.is_directory();
+        match self.stage_copy(&object, copied, content) {
+            Ok(local) => Ok(Staged { object, local, is_directory }),
+            Err(error) => {
+                discard(&object, is_directory);
+                Err(error)
+            }
+        }
+    }
+
+    /// Lets a staged copy appear at `place`, where the upper has nothing, or keeps it in the stage when its original has no
+    /// name any more. With `indexed`, the number it has in the mount, it goes to the index first.
+    pub fn publish(&self, staged: &Staged, place: Option<Place<'_>>, indexed: Option<Ino>) -> LayerResult<()> {
+        let Staged { object, local, .. } = staged;
         let publish = || -> LayerResult<()> {
-            if copied.linked {
-                self.index(&staged, copied.ino, local)?;
+            if let Some(ino) = indexed {
+                self.index(object, ino, *local)?;
             }
             let Some(place) = place else {
-                self.tree.remember(local, self.stage_ino, &staged.name);
-                self.state.lock().detached.insert(local);
+                self.tree.remember(*local, self.stage_ino, &object.name);
+                self.state.lock().detached.insert(*local);
                 return Ok(());
             };
+            let times = self.tree.meta(place.dir)?;
             self.mark_impure(place.dir)?;
             let target = self.tree.child(place.dir, place.name)?;
             let flags = RenameFlags::NOREPLACE;
-            rustix::fs::renameat_with(&staged.dir, &*staged.name, &target.dir, &*target.name, flags)
+            rustix::fs::renameat_with(&object.dir, &*object.name, &target.dir, &*target.name, flags)
                 .map_err(|error| self.failed("publish a copy", error.into()))?;
-            self.tree.remember(local, place.dir, place.name);
+            self.tree.remember(*local, place.dir, place.name);
+            // The copy is there, whatever becomes of the times of the directory.
+            self.restore_times(place.dir, &times).unwrap_or_else(|error| log::debug!("{error}"));
             Ok(())
         };
-        publish().inspect_err(|_| {
-            self.unindex(local);
-            self.discard(&staged, copied);
-        })?;
-        Ok(local)
+        publish().inspect_err(|_| self.unindex(*local))
     }
 
-    fn discard(&self, staged: &Object, copied: &Copied<'_>) {
-        let flags = if copied.meta.kind.is_directory() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        // Already failing; what stays in the stage is removed by the next mount.
-        let _ = remove(staged, flags);
+    /// Removes a staged copy that was not published.
+    pub fn discard(&self, staged: &Staged) {
+        self.tree.close(staged.local);
+        discard(&staged.object, staged.is_directory);
     }
 
     /// Makes the complete copy in the stage.
@@ -227,10 +252,11 @@ fn copy_by_kernel(from: BorrowedFd<'_>, offset: u64, to: &OwnedFd, start: u64, l
     while done < length {
         let piece = (length - done).min(1 << 30) as usize;
         match rustix::fs::copy_file_range(from, Some(&mut input), to, Some(&mut output), piece) {
-            Ok(0) => break,
-            Ok(copied) => done += copied as u64,
+            Ok(copied @ 1..) => done += copied as u64,
             Err(Errno::INTR) => {}
-            Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::BADF) => break,
+            Ok(0) | Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::BADF) => {
+                break;
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -258,10 +284,14 @@ impl Upper {
         write_all(fd.as_fd(), offset, data).map_err(|source| self.failed("write", source))
     }
 
-    /// Whether a redirect of `ino` is written down.
-    pub fn has_redirect(&self, ino: LocalIno) -> LayerResult<bool> {
-        let object = self.tree.object(ino)?;
-        let redirect = object.xattr(self.record_name(Record::Redirect));
-        Ok(redirect.map_err(|source| self.failed("read redirect", source))?.is_some())
+    /// Where lower layers have `ino`, as it is written down.
+    pub fn redirect(&self, ino: LocalIno) -> LayerResult<Option<Vec<u8>>> {
+        let redirect = self.tree.object(ino)?.xattr(self.record_name(Record::Redirect));
+        redirect.map_err(|source| self.failed("read redirect", source))
+    }
+
+    /// Whether a user may not set or remove the attribute `name`.
+    pub fn refuses_xattr(&self, name: &[u8]) -> bool {
+        self.prefix().is_refused(name)
     }
 }

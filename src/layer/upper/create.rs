@@ -114,7 +114,7 @@ impl Upper {
             if opaque {
                 self.set_record(&object, Record::Opaque, b"y")?;
             }
-            self.take_place_of_whiteout(&object, target, new.kind == NewKind::Directory)?;
+            Self::take_place_of_whiteout(&object, target, new.kind == NewKind::Directory)?;
             self.arrived(target, place, fd)
         })();
         if result.is_err() {
@@ -142,12 +142,7 @@ impl Upper {
     }
 
     /// Puts `object` in the place of the whiteout at `target`. A directory cannot replace it: it changes places with it.
-    pub(super) fn take_place_of_whiteout(
-        &self,
-        object: &Object,
-        target: &Object,
-        is_directory: bool,
-    ) -> io::Result<()> {
+    pub(super) fn take_place_of_whiteout(object: &Object, target: &Object, is_directory: bool) -> io::Result<()> {
         if is_directory {
             exchange(object, target)?;
             return remove(object, AtFlags::empty());
@@ -193,7 +188,7 @@ impl Upper {
                     if opaque {
                         self.set_record(&staged, Record::Opaque, b"y")?;
                     }
-                    self.take_place_of_whiteout(&staged, target, is_directory)?;
+                    Self::take_place_of_whiteout(&staged, target, is_directory)?;
                 }
             }
             self.arrived(target, place, fd)

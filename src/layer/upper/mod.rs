@@ -24,7 +24,7 @@ mod records;
 mod tests;
 
 pub use attributes::{Changes, SetTime, XattrMode};
-pub use copy_up::{Content, Copied};
+pub use copy_up::{Content, Copied, Staged};
 pub use create::{Created, NewKind, NewObject, Over};
 pub use names::Place;
 

@@ -1,11 +1,14 @@
 //! Names: links, renames, whiteouts, and what becomes of what is unlinked.
 
+use super::attributes::{SetTime, set_times};
 use super::probe::{exchange, make_whiteout, remove};
 use super::{Over, Upper};
+use crate::layer::dir::object::is_whiteout;
 use crate::layer::dir::{Object, Record};
 use crate::layer::staging;
-use crate::union::mutation::Move;
-use crate::union::{LayerResult, LocalIno};
+use crate::model::Meta;
+use crate::union::mutation::{InUpper, Move};
+use crate::union::{Layer, LayerResult, LocalIno};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use std::io;
 use std::sync::Arc;
@@ -24,12 +27,15 @@ impl Upper {
     pub fn link(&self, ino: LocalIno, place: Place<'_>, over: Over) -> LayerResult<()> {
         let object = self.tree.object(ino)?;
         let target = self.tree.child(place.dir, place.name)?;
+        if self.recorded_ino(ino)?.is_some() {
+            self.mark_impure(place.dir)?;
+        }
         let link = || match over {
             Over::Nothing => link(&object, &target),
             Over::Whiteout { .. } => {
                 let staged = self.staging.fresh();
                 link(&object, &staged)?;
-                self.take_place_of_whiteout(&staged, &target, false)
+                Self::take_place_of_whiteout(&staged, &target, false)
             }
         };
         link().map_err(|source| self.failed(&format!("link {}", place.name.escape_ascii()), source))?;
@@ -119,6 +125,48 @@ impl Upper {
         Ok(())
     }
 
+    /// Undoes [`Upper::replace_by_empty`] after the replacing failed.
+    pub fn undo_replace_by_empty(&self, ino: LocalIno, place: Place<'_>) -> LayerResult<()> {
+        let Some(name) = self.tree.name_in(ino, self.stage_ino) else { return Ok(()) };
+        let target = self.tree.child(place.dir, place.name)?;
+        let staged = Object::new(self.staging.stage(), &name);
+        let undo = || {
+            exchange(&staged, &target)?;
+            remove(&staged, AtFlags::REMOVEDIR)
+        };
+        undo().map_err(|source| self.failed("put a directory back", source))?;
+        self.state.lock().detached.remove(&ino);
+        self.tree.remember(ino, place.dir, place.name);
+        self.tree.forget_name(ino, self.stage_ino, &name);
+        Ok(())
+    }
+
+    /// What the upper has at `place`.
+    pub fn peek(&self, place: Place<'_>) -> LayerResult<InUpper> {
+        match self.tree.child(place.dir, place.name)?.stat() {
+            Ok(stat) if is_whiteout(&stat) => Ok(InUpper::Whiteout),
+            Ok(_) => Ok(InUpper::Object),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENAMETOOLONG)) => {
+                Ok(InUpper::Nothing)
+            }
+            Err(error) => Err(self.failed("look at a name", error)),
+        }
+    }
+
+    /// Gives a copy one more of the names that its original has in lower layers: nothing that anyone sees changes.
+    pub fn link_as_copy(&self, ino: LocalIno, place: Place<'_>) -> LayerResult<()> {
+        let times = self.tree.meta(place.dir)?;
+        self.link(ino, place, Over::Nothing)?;
+        self.restore_times(place.dir, &times)
+    }
+
+    /// Gives a directory back the times that it had before something in it was copied up.
+    pub(super) fn restore_times(&self, dir: LocalIno, before: &Meta) -> LayerResult<()> {
+        let (atime, mtime) = (SetTime::At(before.atime), SetTime::At(before.mtime));
+        set_times(&self.tree.object(dir)?, Some(atime), Some(mtime))
+            .map_err(|source| self.failed("restore times", source))
+    }
+
     fn now_detached(&self, ino: LocalIno, staged: &Object) {
         self.tree.remember(ino, self.stage_ino, &staged.name);
         self.state.lock().detached.insert(ino);
@@ -167,9 +215,10 @@ impl Upper {
     }
 
     /// The kernel has forgotten `ino`: if it is unlinked it goes now, and its number may be used again.
-    pub fn release(&self, ino: LocalIno) -> LayerResult<()> {
+    /// Returns whether it was.
+    pub fn release(&self, ino: LocalIno) -> LayerResult<bool> {
         if !self.state.lock().detached.contains(&ino) {
-            return Ok(());
+            return Ok(false);
         }
         self.tree.close(ino);
         self.discard_staged(ino)?;
@@ -181,7 +230,7 @@ impl Upper {
         if let Some(side) = &self.side {
             side.remove(ino).map_err(|source| self.failed("write the side table", source))?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Removes the name that `ino` has in the stage.
@@ -203,7 +252,7 @@ impl Upper {
         let clear = || -> io::Result<()> {
             for (name, _) in staging::names(&dir)? {
                 let object = Object::new(&dir, &name);
-                if crate::layer::dir::object::is_whiteout(&object.stat()?) {
+                if is_whiteout(&object.stat()?) {
                     remove(&object, AtFlags::empty())?;
                 }
             }

@@ -112,9 +112,10 @@ fn copies_are_complete_and_keep_their_number() {
     let lower = MemLayer::parse("lower", &text).unwrap();
     let Some(EntryKind::Node { ino: local, .. }) = lower.lookup(lower.root(), b"file").unwrap() else { panic!() };
     let meta = lower.meta(local).unwrap();
-    let copied =
-        Copied { layer: &lower, local, data: (&lower, local), meta: &meta, ino: Ino(1 << 48 | 7), linked: true };
-    let copy = scene.upper.copy_up(&copied, Some(scene.at("file")), Content::First(meta.size)).unwrap();
+    let copied = Copied { layer: &lower, local, data: (&lower, local), meta: &meta, ino: Ino(1 << 48 | 7) };
+    let staged = scene.upper.stage(&copied, Content::First(meta.size)).unwrap();
+    scene.upper.publish(&staged, Some(scene.at("file")), Some(copied.ino)).unwrap();
+    let copy = staged.local;
     let copied_meta = scene.upper.tree().meta(copy).unwrap();
     assert_eq!(
         (copied_meta.size, copied_meta.mtime, copied_meta.permissions),

@@ -1,0 +1,149 @@
+//! Changing attributes, extended attributes and data.
+
+use super::copy_up::Want;
+use super::{Attr, FsError, FsResult, LayerFs};
+use crate::layer::upper::{Changes, SetTime, XattrMode};
+use crate::model::{FileKind, Meta};
+use crate::union::{Ino, LocalIno};
+use rustix::fs::FallocateFlags;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+impl LayerFs {
+    /// Changes attributes of `ino`. `unprivileged`: a change of size takes setuid, setgid and capabilities with it.
+    pub fn setattr(&self, ino: Ino, changes: &Changes, unprivileged: bool) -> FsResult<Attr> {
+        let writable = self.writable()?;
+        let before = self.getattr(ino)?;
+        if self.changes_nothing(ino, &before.meta, changes) {
+            return Ok(before);
+        }
+        let kind = before.meta.kind;
+        let local = match changes.size {
+            Some(_) if kind.is_directory() => return Err(FsError::IsDirectory),
+            Some(_) if kind != FileKind::File => return Err(FsError::WrongKind),
+            Some(size) => self.ensure_upper(ino, Want::DataUpTo(size))?,
+            None => self.ensure_upper(ino, Want::Metadata)?,
+        };
+        let shared = writable.stripes.read(ino);
+        writable.upper.set_attributes(local, kind, changes)?;
+        if changes.size.is_some() && unprivileged {
+            writable.upper.drop_privileges(local)?;
+        }
+        drop(shared);
+        self.getattr(ino)
+    }
+
+    /// Whether only times are set, to what they are, on an object that is not in the upper or has no name any more: so the
+    /// kernel's own cache flushes them before it links, renames or unlinks.
+    fn changes_nothing(&self, ino: Ino, meta: &Meta, changes: &Changes) -> bool {
+        let Changes { permissions: None, uid: None, gid: None, size: None, atime, mtime } = *changes else {
+            return false;
+        };
+        let same = |wanted: Option<SetTime>, is| wanted.is_none_or(|time| time == SetTime::At(is));
+        let in_upper = self.writable.as_ref().is_some_and(|writable| match self.directories.get(ino) {
+            Some(directory) => super::writable::upper_of(&directory.made().sources).is_some(),
+            None => writable.local(ino).is_some(),
+        });
+        !in_upper && same(atime, meta.atime) && same(mtime, meta.mtime)
+    }
+
+    /// Sets the extended attribute `name` of `ino`.
+    pub fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], mode: XattrMode) -> FsResult<()> {
+        let writable = self.writable()?;
+        if writable.upper.refuses_xattr(name) {
+            return Err(FsError::NotSupported);
+        }
+        if self.writable()?.local(ino).is_none() {
+            // What fails must not have copied anything up.
+            let exists = self.getxattr(ino, name).is_ok();
+            match mode {
+                XattrMode::Create if exists => return Err(FsError::Exists),
+                XattrMode::Replace if !exists => return Err(FsError::NoXattr),
+                _ => {}
+            }
+        }
+        let local = self.ensure_upper(ino, Want::Metadata)?;
+        let _shared = writable.stripes.read(ino);
+        Ok(writable.upper.set_xattr(local, name, value, mode)?)
+    }
+
+    /// Removes the extended attribute `name` of `ino`.
+    pub fn removexattr(&self, ino: Ino, name: &[u8]) -> FsResult<()> {
+        let writable = self.writable()?;
+        if writable.upper.refuses_xattr(name) {
+            return Err(FsError::NotSupported);
+        }
+        self.getxattr(ino, name)?;
+        let local = self.ensure_upper(ino, Want::Metadata)?;
+        let _shared = writable.stripes.read(ino);
+        Ok(writable.upper.remove_xattr(local, name)?)
+    }
+
+    /// Writes all of `data` to the file `ino` at `offset`. `unprivileged`: setuid, setgid and capabilities go.
+    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], unprivileged: bool) -> FsResult<()> {
+        let writable = self.writable()?;
+        let local = self.ensure_upper(ino, Want::Data)?;
+        let _shared = writable.stripes.read(ino);
+        writable.upper.write(local, offset, data)?;
+        if unprivileged {
+            writable.upper.drop_privileges(local)?;
+        }
+        Ok(())
+    }
+
+    /// Writes `ino` to the disk; of a file only what is needed to read its data when `data_only`. What is in a lower layer is
+    /// there already.
+    pub fn fsync(&self, ino: Ino, data_only: bool) -> FsResult<()> {
+        let Some(writable) = &self.writable else { return Ok(()) };
+        let is_directory = self.directories.get(ino).is_some();
+        let Ok(local) = self.upper_local(writable, ino) else { return Ok(()) };
+        let _shared = writable.stripes.read(ino);
+        Ok(writable.upper.sync(local, data_only, is_directory)?)
+    }
+
+    /// Allocates or frees space of the file `ino`; `mode` as in fallocate(2).
+    pub fn fallocate(&self, ino: Ino, mode: FallocateFlags, offset: u64, length: u64) -> FsResult<()> {
+        let fd = self.data_in_upper(ino)?;
+        rustix::fs::fallocate(&fd, mode, offset, length).map_err(|error| FsError::System(error.into()))
+    }
+
+    /// Copies data from one file to another without them leaving the kernel; returns how many bytes.
+    pub fn copy_file_range(
+        &self,
+        (from, from_offset): (Ino, u64),
+        (to, to_offset): (Ino, u64),
+        length: usize,
+    ) -> FsResult<usize> {
+        let target = self.data_in_upper(to)?;
+        let source = self.data_source(from)?;
+        let backing = self.layer(source)?.backing_file(source.ino)?;
+        let Some((fd, start)) = backing else { return Err(FsError::NotSupported) };
+        let size = self.layer(source)?.meta(source.ino)?.size;
+        let length = (length as u64).min(size.saturating_sub(from_offset)) as usize;
+        let (mut input, mut output) = (start + from_offset, to_offset);
+        rustix::fs::copy_file_range(&fd, Some(&mut input), &target, Some(&mut output), length)
+            .map_err(|error| FsError::System(error.into()))
+    }
+
+    /// The attributes of `FS_IOC_GETFLAGS`; none in a layer that has no such thing.
+    pub fn inode_flags(&self, ino: Ino) -> FsResult<u32> {
+        let source = self.object(ino)?.metadata();
+        let Some((fd, 0)) = self.layer(source)?.backing_file(source.ino)? else { return Ok(0) };
+        let flags = rustix::fs::ioctl_getflags(&fd).map_err(|error| FsError::System(error.into()))?;
+        Ok(flags.bits() as u32)
+    }
+
+    /// Sets the attributes of `FS_IOC_SETFLAGS`.
+    pub fn set_inode_flags(&self, ino: Ino, flags: u32) -> FsResult<()> {
+        let fd = self.data_in_upper(ino)?;
+        let flags = rustix::fs::IFlags::from_bits_retain(flags as _);
+        rustix::fs::ioctl_setflags(&fd, flags).map_err(|error| FsError::System(error.into()))
+    }
+
+    fn data_in_upper(&self, ino: Ino) -> FsResult<Arc<OwnedFd>> {
+        let writable = self.writable()?;
+        let local: LocalIno = self.ensure_upper(ino, Want::Data)?;
+        let _shared = writable.stripes.read(ino);
+        Ok(writable.upper.data(local)?)
+    }
+}

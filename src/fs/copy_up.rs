@@ -1,0 +1,156 @@
+//! Bringing objects of lower layers to the upper.
+//!
+//! Data are copied while only the copy-up of this one object is locked. Then, under the stripes of the object and its
+//! directory, the copy appears, and only after that the number leads to it: who resolved it a moment earlier reads the
+//! same bytes from the lower layer.
+
+use super::lookup::Object;
+use super::writable::{Writable, upper_of};
+use super::{FsResult, LayerFs};
+use crate::layer::upper::{Content, Copied, Place, Staged};
+use crate::model::FileKind;
+use crate::union::{Directory, Ino, Layer, LayerIndex, LocalIno, Source};
+
+/// What of an object has to be in the upper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    /// Its metadata.
+    Metadata,
+    /// Its data too.
+    Data,
+    /// Its data up to this length: the rest is about to be cut off.
+    DataUpTo(u64),
+}
+
+impl LayerFs {
+    /// Makes sure that what is wanted of `ino` is in the upper, and returns where it is there.
+    pub(super) fn ensure_upper(&self, ino: Ino, want: Want) -> FsResult<LocalIno> {
+        let writable = self.writable()?;
+        let source = match self.object(ino)? {
+            Object::Directory(_) => return self.ensure_directory(ino),
+            Object::Other(source) => source,
+        };
+        if source.layer == LayerIndex::UPPER && (want == Want::Metadata || !self.has_data_elsewhere(ino)) {
+            return Ok(source.ino);
+        }
+        writable.copies.exclusively(ino, || match writable.local(ino) {
+            Some(local) => self.complete(ino, local, want),
+            None => self.copy_file(writable, ino, source, want),
+        })
+    }
+
+    fn has_data_elsewhere(&self, ino: Ino) -> bool {
+        self.data_elsewhere.read().contains_key(&ino)
+    }
+
+    /// Puts the data into a metadata-only copy.
+    fn complete(&self, ino: Ino, local: LocalIno, want: Want) -> FsResult<LocalIno> {
+        let data = self.data_elsewhere.read().get(&ino).copied();
+        let (Some(data), false) = (data, want == Want::Metadata) else { return Ok(local) };
+        let upper = &self.writable()?.upper;
+        let size = upper.tree().meta(local)?.size;
+        let length = match want {
+            Want::DataUpTo(length) => size.min(length),
+            _ => size,
+        };
+        upper.complete_data(local, (self.layer(data)?, data.ino), length)?;
+        self.data_elsewhere.write().remove(&ino);
+        Ok(local)
+    }
+
+    fn copy_file(&self, writable: &Writable, ino: Ino, source: Source, want: Want) -> FsResult<LocalIno> {
+        let layer = self.layer(source)?;
+        let meta = layer.meta(source.ino)?;
+        let elsewhere = self.data_elsewhere.read().get(&ino).copied();
+        let data = elsewhere.unwrap_or(source);
+        let content = match want {
+            _ if meta.kind != FileKind::File => Content::First(0),
+            Want::Metadata if writable.settings.metacopy && meta.size > 0 => Content::InLower,
+            Want::Metadata | Want::Data => Content::First(meta.size),
+            Want::DataUpTo(length) => Content::First(meta.size.min(length)),
+        };
+        let copied = Copied { layer, local: source.ino, data: (self.layer(data)?, data.ino), meta: &meta, ino };
+        let staged = writable.upper.stage(&copied, content)?;
+        // Before it appears: whoever finds the copy has to know where its data are.
+        if content == Content::InLower {
+            self.data_elsewhere.write().insert(ino, data);
+        }
+        let linked = meta.nlink > 1;
+        match self.publish(writable, ino, &staged, linked.then_some(meta.nlink)) {
+            Ok(()) => {
+                if content != Content::InLower {
+                    self.data_elsewhere.write().remove(&ino);
+                }
+                Ok(staged.local)
+            }
+            Err(error) => {
+                writable.upper.discard(&staged);
+                if elsewhere.is_none() {
+                    self.data_elsewhere.write().remove(&ino);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Lets a copy of `ino` appear under the name that it has now, or in the workdir when it has none any more. `links` is the number
+    /// of names in lower layers, when these may be several.
+    fn publish(&self, writable: &Writable, ino: Ino, staged: &Staged, links: Option<u32>) -> FsResult<()> {
+        loop {
+            let place = writable.nodes.lock().whereabouts(ino).cloned();
+            let dir = place.as_ref().map(|place| self.ensure_directory(place.parent)).transpose()?;
+            let mut held = vec![ino];
+            held.extend(place.as_ref().map(|place| place.parent));
+            let _guards = writable.stripes.write(&held);
+            if writable.nodes.lock().whereabouts(ino) != place.as_ref() {
+                continue;
+            }
+            let at = place.as_ref().zip(dir).map(|(place, dir)| Place { dir, name: &place.name });
+            if let Some(links) = links {
+                let names = writable.upper.lower_names(ino).unwrap_or(links);
+                writable.upper.set_lower_names(ino, names.saturating_sub(u32::from(at.is_some())))?;
+            }
+            writable.upper.publish(staged, at, links.is_some().then_some(ino))?;
+            writable.overrides.write().insert(ino, staged.local);
+            return Ok(());
+        }
+    }
+
+    /// Makes sure that the directory `ino` is in the upper, and those above it.
+    pub(super) fn ensure_directory(&self, ino: Ino) -> FsResult<LocalIno> {
+        let writable = self.writable()?;
+        let directory = self.directory(ino)?;
+        if let Some(local) = upper_of(&directory.made().sources) {
+            return Ok(local);
+        }
+        writable.copies.exclusively(ino, || {
+            let made = directory.made();
+            if let Some(local) = upper_of(&made.sources) {
+                return Ok(local);
+            }
+            let layer = self.layer(made.metadata)?;
+            let meta = layer.meta(made.metadata.ino)?;
+            let local = made.metadata.ino;
+            let copied = Copied { layer, local, data: (layer, local), meta: &meta, ino };
+            let staged = writable.upper.stage(&copied, Content::First(0))?;
+            self.publish(writable, ino, &staged, None).inspect_err(|_| writable.upper.discard(&staged))?;
+            let source = Source { layer: LayerIndex::UPPER, ino: staged.local };
+            let sources = std::iter::once(source).chain(made.sources.iter().copied()).collect();
+            directory.remake(Directory { sources, metadata: source });
+            Ok(staged.local)
+        })
+    }
+
+    /// Makes sure that the upper has the object `ino`, which is there already, under this name too: another name of a hard
+    /// link that lower layers have. The caller holds the stripes of both.
+    pub(super) fn ensure_name(&self, ino: Ino, local: LocalIno, place: Place<'_>) -> FsResult<()> {
+        let upper = &self.writable()?.upper;
+        if upper.tree().has_place(local, place.dir, place.name) {
+            return Ok(());
+        }
+        let names = upper.lower_names(ino).unwrap_or(1);
+        upper.set_lower_names(ino, names.saturating_sub(1))?;
+        upper.link_as_copy(local, place)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,198 @@
+//! What a filesystem with an upper has beyond one without.
+//!
+//! **Locks**, in this order: the copy-up of one inode ([`CopyLocks`]), child before parent; stripes ([`Stripes`]), all that
+//! an operation needs at once, ordered; then what the read side locks; then the leaf tables here. A copy-up holds no stripe
+//! while it copies data, so it delays nobody but those who want to change the same object.
+
+use super::nodes::Nodes;
+use super::{FsError, FsResult, LayerFs};
+use crate::layer::upper::Upper;
+use crate::union::{Follow, Ino, Layer, LayerIndex, Listing, LocalIno, Source, Stack, StackError};
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What a writable mount may do beyond the plain format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Directories of lower layers can be renamed, and remember where they came from.
+    pub redirect_dir: bool,
+    /// A change of metadata copies no data.
+    pub metacopy: bool,
+}
+
+/// The upper and the tables of a writable filesystem.
+#[derive(Debug)]
+pub(super) struct Writable {
+    pub(super) upper: Upper,
+    pub(super) settings: Settings,
+    pub(super) stripes: Stripes,
+    pub(super) copies: CopyLocks,
+    /// What the kernel knows, and under which names.
+    pub(super) nodes: Mutex<Nodes>,
+    /// Objects of the upper that keep the number they had in a lower layer.
+    pub(super) overrides: RwLock<HashMap<Ino, LocalIno>>,
+}
+
+impl LayerFs {
+    /// The filesystem of `lowers`, bottom layer first, with `upper` on top, which takes the changes.
+    pub fn new_writable(
+        lowers: Vec<Arc<dyn Layer>>,
+        upper: Upper,
+        settings: Settings,
+        follow: Follow,
+    ) -> Result<Self, StackError> {
+        let stack = Stack::new(lowers, Some(upper.layer()), follow)?;
+        let overrides = upper.indexed().into_iter().collect();
+        let mut fs = Self::new(stack);
+        fs.writable = Some(Writable {
+            upper,
+            settings,
+            stripes: Stripes::default(),
+            copies: CopyLocks::default(),
+            nodes: Mutex::default(),
+            overrides: RwLock::new(overrides),
+        });
+        Ok(fs)
+    }
+
+    /// Whether changes are taken.
+    pub fn is_writable(&self) -> bool {
+        self.writable.is_some()
+    }
+
+    pub(super) fn writable(&self) -> FsResult<&Writable> {
+        self.writable.as_ref().ok_or(FsError::ReadOnly)
+    }
+}
+
+impl Writable {
+    /// Where `ino` is in the upper; none when it is in a lower layer only. Not for the root and directories, whose
+    /// sources say it.
+    pub(super) fn local(&self, ino: Ino) -> Option<LocalIno> {
+        match ino.source() {
+            Some(Source { layer: LayerIndex::UPPER, ino }) => Some(ino),
+            _ => self.overrides.read().get(&ino).copied(),
+        }
+    }
+}
+
+impl Writable {
+    /// Gives entries of the upper the numbers they have in the mount, and remembers where these lead.
+    pub(super) fn renumber(&self, listing: &mut Listing) -> FsResult<()> {
+        let mut renumbered = Vec::new();
+        for listed in listing.iter() {
+            if let Some(Source { layer: LayerIndex::UPPER, ino: local }) = listed.ino.source()
+                && let Some(ino) = self.upper.recorded_ino(local)?
+            {
+                renumbered.push((listed.name.to_vec(), ino, local, listed.kind));
+            }
+        }
+        let mut overrides = self.overrides.write();
+        for (name, ino, local, kind) in renumbered {
+            listing.replace(&name, ino, kind);
+            overrides.insert(ino, local);
+        }
+        Ok(())
+    }
+
+    /// The number of names of the object `ino`, which lies in `source`, where its layer counts `counted`.
+    pub(super) fn links(&self, ino: Ino, source: Source, counted: u32) -> u32 {
+        let lower_names = self.upper.lower_names(ino);
+        if source.layer == LayerIndex::UPPER {
+            return counted.saturating_sub(self.upper.hidden_links(source.ino)) + lower_names.unwrap_or(0);
+        }
+        match lower_names {
+            Some(count) => count,
+            None if counted == 1 && self.nodes.lock().is_nameless(ino) => 0,
+            None => counted,
+        }
+    }
+}
+
+/// Where the upper is among the sources of a directory.
+pub(super) fn upper_of(sources: &[Source]) -> Option<LocalIno> {
+    sources.first().filter(|first| first.layer == LayerIndex::UPPER).map(|first| first.ino)
+}
+
+/// The sources of a directory below the upper.
+pub(super) fn lowers_of(sources: &[Source]) -> &[Source] {
+    match sources.split_first() {
+        Some((first, rest)) if first.layer == LayerIndex::UPPER => rest,
+        _ => sources,
+    }
+}
+
+/// Enough that two operations seldom meet.
+const STRIPES: usize = 64;
+
+/// Locks of inodes. Whoever changes names holds those of the directories and objects involved; whoever reaches an object by
+/// its name shares it.
+#[derive(Debug)]
+pub(super) struct Stripes([RwLock<()>; STRIPES]);
+
+impl Default for Stripes {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| RwLock::new(())))
+    }
+}
+
+impl Stripes {
+    fn index(ino: Ino) -> usize {
+        // Upper bits count too: numbers of different layers differ only there.
+        ((ino.0 ^ ino.0 >> 48).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize
+    }
+
+    /// Holds `inodes` for a change of names.
+    pub(super) fn write(&self, inodes: &[Ino]) -> Vec<RwLockWriteGuard<'_, ()>> {
+        let mut indices: Vec<usize> = inodes.iter().map(|ino| Self::index(*ino)).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        indices.into_iter().filter_map(|index| self.0.get(index)).map(RwLock::write).collect()
+    }
+
+    /// Shares `ino`, so that its names stay.
+    pub(super) fn read(&self, ino: Ino) -> Option<RwLockReadGuard<'_, ()>> {
+        self.0.get(Self::index(ino)).map(RwLock::read)
+    }
+}
+
+/// A lock for each object that is being copied up.
+#[derive(Debug, Default)]
+pub(super) struct CopyLocks(Mutex<HashMap<Ino, Arc<Mutex<()>>>>);
+
+impl CopyLocks {
+    /// Runs `action` while nobody else copies `ino`.
+    pub(super) fn exclusively<T>(&self, ino: Ino, action: impl FnOnce() -> T) -> T {
+        let lock = Arc::clone(self.0.lock().entry(ino).or_default());
+        let guard: MutexGuard<'_, ()> = lock.lock();
+        let result = action();
+        drop(guard);
+        let mut locks = self.0.lock();
+        // The table's own reference and this one: nobody waits.
+        if Arc::strong_count(&lock) == 2 {
+            locks.remove(&ino);
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_stripe_is_locked_once() {
+        let stripes = Stripes::default();
+        let all: Vec<Ino> = (0..200).map(Ino).collect();
+        assert_eq!(stripes.write(&all).len(), STRIPES);
+        assert_eq!(stripes.write(&[Ino(7), Ino(7)]).len(), 1);
+    }
+
+    #[test]
+    fn locks_of_copies_go_when_nobody_needs_them() {
+        let copies = CopyLocks::default();
+        assert_eq!(copies.exclusively(Ino(3), || copies.exclusively(Ino(2), || 5)), 5);
+        assert!(copies.0.lock().is_empty());
+    }
+}
