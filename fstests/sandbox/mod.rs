@@ -1,5 +1,7 @@
 //! Commands in a sandbox: what they see, what they can do, and what they cannot.
 
+mod isolation;
+mod life;
 mod trial;
 
 use crate::support::{Need, Scene};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 /// Who starts the sandbox.
@@ -81,6 +81,14 @@ pub(super) fn script(root: &Path, script: &str) -> Spec {
 
 /// Runs `spec` as the starter would, whose identity it gets.
 pub(super) fn run(scene: &Scene, starter: Starter, spec: &Spec) -> Result {
+    let output = start_driver(scene, starter, spec).wait_with_output().expect("the driver");
+    let answer = std::fs::read(scene.path("answer")).expect("the answer");
+    serde_json::from_slice(&answer)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Starts the driver that runs `spec`.
+pub(super) fn start_driver(scene: &Scene, starter: Starter, spec: &Spec) -> Child {
     let driver = scene.reachable(&std::env::current_exe().expect("this program"), "driver");
     let order = scene.path("order");
     std::fs::write(&order, serde_json::to_vec(spec).expect("JSON")).expect("the order");
@@ -89,18 +97,14 @@ pub(super) fn run(scene: &Scene, starter: Starter, spec: &Spec) -> Result {
     std::fs::set_permissions(&answer, std::os::unix::fs::PermissionsExt::from_mode(0o666)).expect("chmod");
     let mut command = Command::new(driver);
     command.args(["--exact", "sandbox::trial::driver", "--ignored", "--nocapture"]);
-    command
-        .env("LAYERFS_TEST_ORDER", &order)
-        .env("LAYERFS_TEST_ANSWER", &answer)
-        .env("LAYERFS_TEST_PROGRAM", scene.program());
+    command.env("LAYERFS_TEST_ORDER", &order).env("LAYERFS_TEST_ANSWER", &answer);
+    command.env("LAYERFS_TEST_PROGRAM", scene.program());
     command.env(crate::support::reap::MARK, scene.directory()).current_dir("/");
     if let Some(uid) = uid(starter) {
         command.uid(uid).gid(uid);
     }
-    let output = command.output().expect("the driver");
-    let answer = std::fs::read(&answer).expect("the answer");
-    serde_json::from_slice(&answer)
-        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("the driver")
 }
 
 /// Not a test: what [`run`] starts as another user.
@@ -136,7 +140,6 @@ fn complete(
     program: &OsString,
     sink: Arc<MapSink>,
 ) -> std::result::Result<(u8, String, String), SandboxError> {
-    use std::process::Stdio;
     let sandbox =
         Sandbox::new(spec).program(program).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running = sandbox.ownership(sink).spawn()?;
