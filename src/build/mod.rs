@@ -6,3 +6,4 @@ pub mod context;
 pub mod copy;
 pub mod dockerfile;
 pub mod plan;
+pub mod trees;

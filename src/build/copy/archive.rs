@@ -23,6 +23,13 @@ pub struct Opened {
     pub file: File,
 }
 
+impl Opened {
+    /// The entries and the uncompressed archive.
+    pub fn into_parts(self) -> (Vec<Entry>, File) {
+        (self.entries, self.file)
+    }
+}
+
 type Input<'a> = Chain<Cursor<Vec<u8>>, Box<dyn Read + 'a>>;
 
 /// Opens `data` when it is a tar, plain or compressed by gzip, bzip2, xz or zstd; none when it is anything else, a compressed

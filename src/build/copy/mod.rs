@@ -26,7 +26,7 @@ pub use owner::{Owner, resolve_owner, resolve_user};
 pub use resolve::resolve;
 pub use transfer::{Copier, Rules};
 pub use tree::{Empty, Stat, Tree};
-pub use write::{Data, write_layer};
+pub use write::{Data, Pieces, write_layer};
 
 #[cfg(test)]
 mod mem;

@@ -27,7 +27,7 @@ pub struct Stat {
 }
 
 /// A tree of files. Paths are real ones: no component of them but the last is a symlink, and none is followed.
-pub trait Tree: fmt::Debug + Sync {
+pub trait Tree: fmt::Debug + Send + Sync {
     /// The object at `path`; none when there is none.
     fn stat(&self, path: &RelPath) -> io::Result<Option<Stat>>;
     /// The entries of the directory `path`, ordered by name.

@@ -34,7 +34,7 @@ impl<'a> Data<'a> {
             }
             Content::Archive { archive, extents } => {
                 let file = self.archives.get(*archive).ok_or_else(missing)?;
-                Box::new(Pieces { file, extents, size, offset: 0 })
+                Box::new(Pieces::new(file, extents, size))
             }
         })
     }
@@ -144,11 +144,19 @@ fn entry_path(path: &RelPath) -> CopyResult<EntryPath> {
 }
 
 /// The data of a file in an archive, holes as zeros.
-struct Pieces<'a> {
+#[derive(Debug)]
+pub struct Pieces<'a> {
     file: &'a File,
     extents: &'a [Extent],
     size: u64,
     offset: u64,
+}
+
+impl<'a> Pieces<'a> {
+    /// The data that `extents` of `file` hold.
+    pub fn new(file: &'a File, extents: &'a [Extent], size: u64) -> Self {
+        Self { file, extents, size, offset: 0 }
+    }
 }
 
 impl Read for Pieces<'_> {
