@@ -1,5 +1,6 @@
 //! Tests that need a mount, a server or another tool. One module a topic; `support` holds what they share.
 #![expect(clippy::print_stderr, reason = "a test tells on standard error what it did; the runner shows it on failure")]
 
+mod archives;
 mod sandbox;
 mod support;
