@@ -2,5 +2,6 @@
 #![expect(clippy::print_stderr, reason = "a test tells on standard error what it did; the runner shows it on failure")]
 
 mod archives;
+mod registry;
 mod sandbox;
 mod support;

@@ -45,6 +45,8 @@ pub(crate) enum Fault {
     Longer(u64),
     /// The registry is not asked; this is the answer.
     Answer { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
+    /// The registry is asked for this path instead.
+    Rewrite(String),
     /// The registry is not asked; an endless body of zero bytes of the announced length.
     Zeros(u64),
 }
@@ -60,6 +62,9 @@ impl Fault {
         Self::Answer { status, headers: vec![(name.to_owned(), value.into())], body: Vec::new() }
     }
 }
+
+/// The header under which rules see the body of a form.
+pub(crate) const FORM: &str = "x-test-form";
 
 /// Decides what is done to a request; nothing lets it pass.
 pub(crate) type Rule = dyn Fn(&Seen) -> Option<Fault> + Send + Sync;
@@ -99,7 +104,7 @@ impl Proxy {
                 let (Ok(client), shared) = (client, Arc::clone(&shared)) else { continue };
                 // A client that goes away in the middle is what these tests are about.
                 std::thread::spawn(move || {
-                    let _ = shared.serve(client);
+                    let _ = shared.serve(&client);
                 });
             }
         });
@@ -131,6 +136,7 @@ impl Drop for Proxy {
 }
 
 /// The head of a request or an answer.
+#[derive(Clone)]
 struct Head {
     first: String,
     headers: Vec<(String, String)>,
@@ -163,33 +169,39 @@ impl Head {
     fn bytes(&self) -> Vec<u8> {
         let mut text = format!("{}\r\n", self.first);
         for (name, value) in self.headers.iter().filter(|(name, _)| name != "connection") {
-            text += &format!("{name}: {value}\r\n");
+            text = text + name + ": " + value + "\r\n";
         }
         (text + "connection: close\r\n\r\n").into_bytes()
     }
 }
 
 impl Shared {
-    fn serve(&self, client: TcpStream) -> io::Result<()> {
+    fn serve(&self, client: &TcpStream) -> io::Result<()> {
         client.set_read_timeout(Some(Duration::from_secs(60)))?;
         let mut reader = BufReader::new(client.try_clone()?);
         // A TLS client asks first; it is told that this is something else.
         if reader.fill_buf()?.first() == Some(&0x16) {
-            return (&client).write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n");
+            return (&*client).write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n");
         }
-        let head = Head::read(&mut reader)?;
+        let mut head = Head::read(&mut reader)?;
+        if head.headers.iter().any(|(name, value)| name == "content-type" && value.contains("form-urlencoded")) {
+            let mut form = vec![0; usize::try_from(head.length().unwrap_or(0)).unwrap_or(0)];
+            reader.read_exact(&mut form)?;
+            head.headers.retain(|(name, _)| name != "content-length");
+            head.headers.push((FORM.to_owned(), String::from_utf8_lossy(&form).into_owned()));
+        }
         let seen = self.note(&head);
         let fault = (self.rule)(&seen);
         match fault {
             Some(Fault::Answer { status, headers, body }) => {
                 io::copy(&mut (&mut reader).take(head.length().unwrap_or(0)), &mut io::sink())?;
-                answer(&client, &seen, status, &headers, &body)
+                answer(client, &seen, status, &headers, &body)
             }
             Some(Fault::Zeros(length)) => {
-                (&client).write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n").as_bytes())?;
-                io::copy(&mut io::repeat(0).take(length), &mut &client).map(|_| ())
+                (&*client).write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n").as_bytes())?;
+                io::copy(&mut io::repeat(0).take(length), &mut &*client).map(|_| ())
             }
-            fault => self.forward(&client, reader, &head, fault),
+            fault => self.forward(client, reader, &head, fault.as_ref()),
         }
     }
 
@@ -208,19 +220,24 @@ impl Shared {
         client: &TcpStream,
         mut reader: BufReader<TcpStream>,
         head: &Head,
-        fault: Option<Fault>,
+        fault: Option<&Fault>,
     ) -> io::Result<()> {
         let mut upstream = TcpStream::connect(&self.upstream)?;
+        let mut head = head.clone();
+        if let Some(Fault::Rewrite(path)) = fault {
+            let method = head.first.split(' ').next().unwrap_or_default().to_owned();
+            head.first = format!("{method} {path} HTTP/1.1");
+        }
         upstream.write_all(&head.bytes())?;
         let length = head.length().unwrap_or(0);
         if let Some(Fault::ResetUpload(after)) = fault {
-            io::copy(&mut (&mut reader).take(after.min(length)), &mut upstream)?;
+            io::copy(&mut (&mut reader).take((*after).min(length)), &mut upstream)?;
             return reset(client);
         }
         io::copy(&mut (&mut reader).take(length), &mut upstream)?;
         let mut answer = BufReader::new(upstream);
         let mut answer_head = Head::read(&mut answer)?;
-        if let (Some(Fault::Longer(by)), Some(length)) = (&fault, answer_head.length()) {
+        if let (Some(Fault::Longer(by)), Some(length)) = (fault, answer_head.length()) {
             for (name, value) in &mut answer_head.headers {
                 if name == "content-length" {
                     *value = (length + by).to_string();
@@ -228,19 +245,26 @@ impl Shared {
             }
         }
         (&*client).write_all(&answer_head.bytes())?;
+        // An answer shorter than where it should break is left alone.
+        let short = |after: u64| answer_head.length().is_some_and(|length| length <= after);
         match fault {
+            Some(Fault::Reset(after) | Fault::Truncate(after) | Fault::Stall(after) | Fault::Corrupt(after))
+                if short(*after) =>
+            {
+                io::copy(&mut answer, &mut &*client).map(|_| ())
+            }
             Some(Fault::Reset(after)) => {
-                io::copy(&mut (&mut answer).take(after), &mut &*client)?;
+                io::copy(&mut (&mut answer).take(*after), &mut &*client)?;
                 reset(client)
             }
-            Some(Fault::Truncate(after)) => io::copy(&mut (&mut answer).take(after), &mut &*client).map(|_| ()),
+            Some(Fault::Truncate(after)) => io::copy(&mut (&mut answer).take(*after), &mut &*client).map(|_| ()),
             Some(Fault::Stall(after)) => {
-                io::copy(&mut (&mut answer).take(after), &mut &*client)?;
+                io::copy(&mut (&mut answer).take(*after), &mut &*client)?;
                 // Until the client has had enough.
                 io::copy(&mut reader, &mut io::sink()).map(|_| ())
             }
             Some(Fault::Corrupt(at)) => {
-                io::copy(&mut (&mut answer).take(at), &mut &*client)?;
+                io::copy(&mut (&mut answer).take(*at), &mut &*client)?;
                 let mut byte = [0];
                 answer.read_exact(&mut byte)?;
                 (&*client).write_all(&[byte[0] ^ 0x55])?;
@@ -254,7 +278,7 @@ impl Shared {
 fn answer(client: &TcpStream, seen: &Seen, status: u16, headers: &[(String, String)], body: &[u8]) -> io::Result<()> {
     let mut text = format!("HTTP/1.1 {status} Answer\r\ncontent-length: {}\r\nconnection: close\r\n", body.len());
     for (name, value) in headers {
-        text += &format!("{name}: {value}\r\n");
+        text = text + name + ": " + value + "\r\n";
     }
     let mut client = client;
     client.write_all((text + "\r\n").as_bytes())?;

@@ -22,7 +22,6 @@ pub(crate) struct Protection {
 pub(crate) struct Registry {
     child: Child,
     port: u16,
-    data: PathBuf,
 }
 
 impl Registry {
@@ -41,16 +40,16 @@ impl Registry {
         panic!("docker-registry does not come up");
     }
 
+    #[expect(clippy::zombie_processes, reason = "the one path without wait ends the test")]
     fn try_start(scene: &Scene, protection: &Protection) -> Option<Self> {
         let port = free_port();
-        let data = scene.dir(format!("registry-{port}"));
         let config = scene.path(format!("registry-{port}.yml"));
         std::fs::write(&config, Self::configuration(scene, port, protection)).expect("a configuration");
         let mut child = scene.run("docker-registry").args(["serve"]).arg(&config).spawn();
         let deadline = Instant::now() + Duration::from_secs(20);
         while Instant::now() < deadline {
             if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Some(Self { child, port, data });
+                return Some(Self { child, port });
             }
             if child.try_wait().expect("wait for docker-registry").is_some() {
                 return None;
@@ -64,21 +63,22 @@ impl Registry {
         let data = scene.path(format!("registry-{port}"));
         let mut text = format!(
             "version: 0.1\nlog: {{accesslog: {{disabled: true}}, level: error}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n",
+             storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
+             http:\n  addr: 127.0.0.1:{port}\n",
             data.display()
         );
-        text += &format!("http:\n  addr: 127.0.0.1:{port}\n");
         if let Some((certificate, key)) = &protection.tls {
-            text += &format!("  tls:\n    certificate: {}\n    key: {}\n", certificate.display(), key.display());
+            let (certificate, key) = (certificate.display(), key.display());
+            text = format!("{text}  tls:\n    certificate: {certificate}\n    key: {key}\n");
             if let Some(authority) = &protection.client_authority {
-                text += &format!("    clientcas: [{}]\n", authority.display());
+                text = format!("{text}    clientcas: [{}]\n", authority.display());
             }
         }
         if let Some((user, password)) = protection.user {
             let file = scene.path(format!("htpasswd-{port}"));
             let line = scene.run("htpasswd").args(["-Bbn", "-C", "5", user, password]).ok();
             std::fs::write(&file, line.stdout).expect("htpasswd");
-            text += &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", file.display());
+            text = format!("{text}auth: {{htpasswd: {{realm: test, path: {}}}}}\n", file.display());
         }
         text
     }
@@ -91,21 +91,6 @@ impl Registry {
     /// Its address for proxies.
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
-    }
-
-    /// The bytes it keeps of a blob.
-    pub(crate) fn blob(&self, digest: &str) -> Vec<u8> {
-        std::fs::read(self.blob_path(digest)).expect("a blob in the registry")
-    }
-
-    /// Whether it keeps a blob.
-    pub(crate) fn has_blob(&self, digest: &str) -> bool {
-        self.blob_path(digest).exists()
-    }
-
-    fn blob_path(&self, digest: &str) -> PathBuf {
-        let hex = digest.trim_start_matches("sha256:");
-        self.data.join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A registry that wants bearer tokens: the proxy with an authorization server built in.
 
-use super::proxy::{Fault, Proxy, Seen};
+use super::proxy::{FORM, Fault, Proxy, Seen};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::collections::HashMap;
@@ -72,7 +72,8 @@ fn needed_scope(seen: &Seen) -> String {
 fn covers(granted: &str, needed: &str) -> bool {
     needed.is_empty()
         || granted.split(' ').any(|scope| {
-            let (Some((name, actions)), Some((wanted, wants))) = (scope.rsplit_once(':'), needed.rsplit_once(':')) else {
+            let (Some((name, actions)), Some((wanted, wants))) = (scope.rsplit_once(':'), needed.rsplit_once(':'))
+            else {
                 return false;
             };
             name == wanted && wants.split(',').all(|want| actions.split(',').any(|action| action == want))
@@ -80,7 +81,7 @@ fn covers(granted: &str, needed: &str) -> bool {
 }
 
 fn issue(seen: &Seen, rules: TokenRules, tokens: &mut HashMap<String, (String, usize)>) -> Fault {
-    let form = seen.header("x-test-body").unwrap_or_default();
+    let form = seen.header(FORM).unwrap_or_default();
     let query = seen.path.split_once('?').map_or(form, |(_, query)| query);
     let basic = format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}")));
     let password = seen.header("authorization") == Some(&basic);

@@ -47,6 +47,15 @@ pub enum Mismatch {
     },
 }
 
+impl Mismatch {
+    /// The digest of what was expected.
+    pub fn expected(&self) -> &Digest {
+        match self {
+            Self::Digest { expected: digest, .. } | Self::Size { digest, .. } => digest,
+        }
+    }
+}
+
 impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {

@@ -122,7 +122,8 @@ impl Fetching<'_> {
             return Err(error.into());
         }
         let mismatch = match &error {
-            ImageError::Mismatch { .. } => true,
+            // Where the blob is right and its content is not what the configuration says, the image is wrong.
+            ImageError::Mismatch { source, .. } => source.expected() == &self.layer.descriptor.digest,
             // The inflater or the tar reader stumbled before the end: only the digest tells whether the registry has it like
             // that or something happened on the way.
             _ => !self.is_genuine(&mut partial)?,

@@ -1,0 +1,174 @@
+//! Pulling: what is fetched, what is not, what is said.
+
+use super::proxy::{Fault, Proxy};
+use super::raw::{self, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, OCI_PLAIN};
+use super::server::Registry;
+use super::{SERVER, assert_store_clean, layerfs, names, seed, small_image};
+use crate::support::{Image, Scene, tree};
+use serde_json::{Value, json};
+
+#[test]
+fn an_image_is_pulled_in_dockers_words() {
+    let Some(scene) = Scene::begin(SERVER) else { return };
+    let registry = Registry::start(&scene);
+    let name = format!("{}/some/image:1", registry.name());
+    let digest = seed(&scene, &small_image(), &name);
+    let first = layerfs(&scene, &["pull", &name]).ok().text();
+    assert!(first.starts_with(&format!("1: Pulling from {}/some/image\n", registry.name())), "{first}");
+    assert_eq!(first.matches(": Downloading\n").count(), 3, "{first}");
+    assert_eq!(first.matches(": Pull complete\n").count(), 3, "{first}");
+    assert!(
+        first.contains(&format!("Digest: {digest}\nStatus: Downloaded newer image for {name}\n{name}\n")),
+        "{first}"
+    );
+    let second = layerfs(&scene, &["pull", &name]).ok().text();
+    assert_eq!(second.matches(": Already exists\n").count(), 3, "{second}");
+    assert!(second.contains(&format!("Status: Image is up to date for {name}\n")), "{second}");
+    let quiet = layerfs(&scene, &["pull", "--quiet", &name]).ok();
+    assert_eq!(quiet.text(), format!("{name}\n"));
+    let json = layerfs(&scene, &["pull", "--format", "json", &name]).ok().json();
+    assert_eq!((json["digest"].as_str(), json["changed"].as_bool()), (Some(digest.as_str()), Some(false)));
+    assert_store_clean(&scene);
+}
+
+#[test]
+fn the_store_has_every_byte_under_its_name() {
+    let Some(scene) = Scene::begin(SERVER) else { return };
+    let registry = Registry::start(&scene);
+    let name = format!("{}/image:latest", registry.name());
+    let image = small_image();
+    let digest = seed(&scene, &image, &name);
+    layerfs(&scene, &["pull", &name]).ok();
+    assert_eq!(names(&scene), std::slice::from_ref(&name));
+    assert_store_clean(&scene);
+    let blobs = scene.path("me/store/blobs/sha256");
+    for tar in image.layers() {
+        let hex = crate::support::image::digest(tar);
+        assert_eq!(&std::fs::read(blobs.join(&hex[7..])).expect("the plain tar"), tar);
+    }
+    // By digest, with and without a tag in front, it is the same image, and nothing is fetched.
+    for reference in [format!("{}/image@{digest}", registry.name()), format!("{name}@{digest}")] {
+        let text = layerfs(&scene, &["pull", &reference]).ok().text();
+        assert_eq!(text.matches(": Already exists\n").count(), 3, "{text}");
+        assert!(text.contains(&format!("Digest: {digest}\n")), "{text}");
+    }
+}
+
+#[test]
+fn a_wrong_digest_or_name_is_refused() {
+    let Some(scene) = Scene::begin(SERVER) else { return };
+    let registry = Registry::start(&scene);
+    seed(&scene, &small_image(), &format!("{}/image:latest", registry.name()));
+    let unknown = format!("{}/image@sha256:{}", registry.name(), "0".repeat(64));
+    layerfs(&scene, &["pull", &unknown]).output().fails(1, &["layerfs: ", "not found"]);
+    let unknown = format!("{}/image:other", registry.name());
+    layerfs(&scene, &["pull", &unknown]).output().fails(1, &["image:other", "not found"]);
+    layerfs(&scene, &["pull", "Upper/Case"]).output().fails(1, &["must be lowercase"]);
+    assert!(names(&scene).is_empty());
+    assert_store_clean(&scene);
+}
+
+/// Puts an image with one plain layer for `architecture` and returns its descriptor in an index.
+fn put_platform(address: &str, architecture: &str, variant: Option<&str>) -> Value {
+    let tar = tree::to_tar(&tree::parse(&format!("file {architecture} =for-{architecture}")));
+    let layer = raw::put_blob(address, "multi", OCI_PLAIN, &tar);
+    let config = json!({"architecture": architecture, "os": "linux", "variant": variant,
+        "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}, "config": {}});
+    let config = raw::put_blob(address, "multi", OCI_CONFIG, config.to_string().as_bytes());
+    let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [layer]});
+    let mut descriptor = raw::put_manifest(address, "multi", &format!("only-{architecture}"), &manifest);
+    descriptor["platform"] = json!({"architecture": architecture, "os": "linux"});
+    if let Some(variant) = variant {
+        descriptor["platform"]["variant"] = variant.into();
+    }
+    descriptor
+}
+
+#[test]
+fn an_index_gives_the_platform_that_is_wanted() {
+    let Some(scene) = Scene::begin(SERVER) else { return };
+    let registry = Registry::start(&scene);
+    let address = registry.address();
+    let entries = [
+        put_platform(&address, "amd64", None),
+        put_platform(&address, "arm64", Some("v8")),
+        put_platform(&address, "arm", Some("v6")),
+    ];
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries});
+    let digest = raw::put_manifest(&address, "multi", "latest", &index)["digest"].as_str().expect("digest").to_owned();
+    let name = format!("{}/multi", registry.name());
+    let blobs = || std::fs::read_dir(scene.path("me/store/blobs/sha256")).map_or(0, Iterator::count);
+    let text = layerfs(&scene, &["pull", "--platform", "linux/arm/v7", &name]).ok().text();
+    assert!(text.starts_with("Using default tag: latest\n"), "{text}");
+    assert!(text.contains(&format!("Digest: {digest}\n")), "{text}");
+    // The index, and the manifest, configuration and layer of one platform.
+    assert_eq!(blobs(), 4);
+    layerfs(&scene, &["pull", "--platform", "linux/s390x", &name]).output().fails(
+        1,
+        &["no image for platform linux/s390x", "linux/amd64, linux/arm64", "hint: choose one with --platform"],
+    );
+    assert_eq!(blobs(), 4);
+    layerfs(&scene, &["pull", "--all-platforms", &name]).ok();
+    assert_eq!(blobs(), 10);
+    let only = format!("{}/multi:only-arm64", registry.name());
+    layerfs(&scene, &["pull", "--platform", "linux/amd64", &only])
+        .output()
+        .fails(1, &["no image for platform linux/amd64"]);
+    layerfs(&scene, &["pull", &only]).ok();
+    assert_store_clean(&scene);
+}
+
+/// An image of one layer of about two megabytes that do not compress.
+fn one_layer() -> Image {
+    let noise: Vec<String> = (0..8).map(|number| format!("file noise-{number} #250000")).collect();
+    Image::new().layer(&noise.join("\n"))
+}
+
+#[test]
+fn a_layer_is_taken_up_where_an_earlier_pull_ended() {
+    let Some(scene) = Scene::begin(SERVER) else { return };
+    let registry = Registry::start(&scene);
+    seed(&scene, &one_layer(), &format!("{}/image:latest", registry.name()));
+    let broken = std::sync::atomic::AtomicBool::new(true);
+    let proxy = Proxy::start(&registry.address(), move |seen| {
+        let layer = seen.gets("/blobs/") && seen.earlier == 0 && seen.header("range").is_none();
+        // The configuration is smaller than that.
+        (layer && broken.load(std::sync::atomic::Ordering::Relaxed)).then_some(Fault::Reset(100_000))
+    });
+    let name = format!("{}/image:latest", proxy.name());
+    layerfs(&scene, &["pull", "--retry", "0", &name]).output().fails(1, &["connection", "blob"]);
+    assert!(names(&scene).is_empty());
+    assert_store_clean(&scene);
+    let text = layerfs(&scene, &["pull", &name]).ok().text();
+    assert!(text.contains("Resuming after"), "{text}");
+    let ranges: Vec<String> = proxy.seen().iter().filter_map(|seen| seen.header("range").map(str::to_owned)).collect();
+    assert_eq!(ranges.len(), 1, "{ranges:?}");
+    assert!(ranges[0].starts_with("bytes=") && ranges[0] != "bytes=0-", "{ranges:?}");
+    assert_store_clean(&scene);
+}
+
+#[test]
+fn a_killed_pull_is_taken_up() {
+    let Some(scene) = Scene::begin(SERVER) else { return };
+    let registry = Registry::start(&scene);
+    seed(&scene, &one_layer(), &format!("{}/image:latest", registry.name()));
+    let proxy = Proxy::start(&registry.address(), |seen| {
+        (seen.gets("/blobs/") && seen.header("range").is_none()).then_some(Fault::Stall(500_000))
+    });
+    let name = format!("{}/image:latest", proxy.name());
+    let mut child = layerfs(&scene, &["pull", &name]).spawn();
+    let stage = scene.path("me/store/stage");
+    let partial = || -> Option<u64> {
+        let find = |entry: std::fs::DirEntry| std::fs::metadata(entry.path().join("data")).ok().map(|data| data.len());
+        std::fs::read_dir(&stage).ok()?.flatten().find_map(find)
+    };
+    while partial().unwrap_or(0) < 200_000 {
+        assert!(child.try_wait().expect("wait").is_none(), "the pull has ended");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().and_then(|()| child.wait().map(drop)).expect("kill");
+    let text = layerfs(&scene, &["pull", &name]).ok().text();
+    assert!(text.contains("Resuming after"), "{text}");
+    layerfs(&scene, &["pull", &name]).ok();
+    assert_eq!(names(&scene), [name]);
+}
