@@ -1,7 +1,7 @@
 //! How a command begins and ends: errors, signals, limits, terminals; and that nothing stays behind.
 
 use super::NEEDS;
-use super::trial::{ALL, Starter, busybox_root, run, script, start_driver};
+use super::trial::{ALL, Starter, busybox_root, run, run_joining, script, start_driver};
 use crate::support::Scene;
 use layerfs::sandbox::{Outcome, Sandbox, SandboxError, WindowSize};
 use std::io::{Read, Write};
@@ -148,12 +148,13 @@ fn a_terminal_is_a_terminal() {
         .expect("started");
     let mut terminal = std::fs::File::from(running.terminal.take().expect("a terminal"));
     terminal.write_all(b"hello\n").expect("typed");
-    let mut seen = String::new();
+    let (mut seen, mut interrupted) = (String::new(), false);
     let mut buffer = [0; 256];
     // The end of a terminal whose other side is closed is EIO.
     while let Ok(size) = terminal.read(&mut buffer) {
         seen.push_str(&String::from_utf8_lossy(buffer.get(..size).expect("read")));
-        if seen.contains("go\r\n") && !seen.contains("interrupted") {
+        if !interrupted && seen.contains("go\r\n") {
+            interrupted = true;
             terminal.write_all(b"\x03").expect("typed");
         }
     }
@@ -169,4 +170,19 @@ fn a_root_that_is_not_there_is_told() {
     let spec = script(&scene.path("nowhere"), "true");
     let error = Sandbox::new(spec).program(scene.program()).spawn().expect_err("no root");
     assert!(matches!(&error, SandboxError::Setup { what, .. } if what.contains("nowhere")), "{error}");
+}
+
+#[test]
+fn a_second_command_joins_a_running_one() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    for (at, &starter) in ALL.iter().enumerate() {
+        let root = busybox_root(&scene, starter, &format!("root{at}"));
+        let lines = "until test -e /tmp/first; do sleep 0.02; done; cat /tmp/first; hostname; id -u; chown 7:8 /tmp/first; \
+            stat -c %u:%g /tmp/first; cat /proc/1/comm; grep CapEff /proc/self/status; readlink /proc/$PPID/exe || echo hidden; echo /proc/self/fd/*; exit 4";
+        let result = run_joining(&scene, starter, &script(&root, lines));
+        assert_eq!((result.code, result.error.as_deref()), (4, None), "{starter:?}: {result:?}");
+        let expected = "first\nbox\n0\n7:8\nlayerfs-init\nCapEff:\t00000000a80425fb\nhidden\n/proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 /proc/self/fd/3\n";
+        assert_eq!(result.stdout, expected, "{starter:?}: {result:?}");
+    }
+    assert_eq!(scene.processes(), []);
 }

@@ -87,8 +87,20 @@ pub(super) fn run(scene: &Scene, starter: Starter, spec: &Spec) -> Result {
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
 }
 
+/// As [`run`], in a container that runs already.
+pub(super) fn run_joining(scene: &Scene, starter: Starter, spec: &Spec) -> Result {
+    let output = driver_command(scene, starter, spec).env("LAYERFS_TEST_JOINING", "yes").output().expect("the driver");
+    let answer = std::fs::read(scene.path("answer")).expect("the answer");
+    serde_json::from_slice(&answer)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
 /// Starts the driver that runs `spec`.
 pub(super) fn start_driver(scene: &Scene, starter: Starter, spec: &Spec) -> Child {
+    driver_command(scene, starter, spec).spawn().expect("the driver")
+}
+
+fn driver_command(scene: &Scene, starter: Starter, spec: &Spec) -> Command {
     let driver = scene.reachable(&std::env::current_exe().expect("this program"), "driver");
     let order = scene.path("order");
     std::fs::write(&order, serde_json::to_vec(spec).expect("JSON")).expect("the order");
@@ -104,7 +116,7 @@ pub(super) fn start_driver(scene: &Scene, starter: Starter, spec: &Spec) -> Chil
         command.uid(uid).gid(uid);
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().expect("the driver")
+    command
 }
 
 /// Not a test: what [`run`] starts as another user.
@@ -123,7 +135,9 @@ fn driver() {
 
 fn drive(spec: Spec, program: &OsString) -> Result {
     let sink = Arc::new(MapSink::default());
-    match complete(spec, program, Arc::clone(&sink)) {
+    let joining = std::env::var("LAYERFS_TEST_JOINING").is_ok_and(|value| value == "yes");
+    let done = if joining { join(spec, program, &sink) } else { complete(spec, program, Arc::clone(&sink)) };
+    match done {
         Ok((code, stdout, stderr)) => Result { code, stdout, stderr, error: None, records: sink.records() },
         Err(error) => Result {
             code: error.exit_code(),
@@ -133,6 +147,21 @@ fn drive(spec: Spec, program: &OsString) -> Result {
             records: sink.records(),
         },
     }
+}
+
+/// Runs `spec` in a container that is running already.
+fn join(
+    mut spec: Spec,
+    program: &OsString,
+    sink: &Arc<MapSink>,
+) -> std::result::Result<(u8, String, String), SandboxError> {
+    let mut first = spec.clone();
+    first.argv = ["/bin/sh", "-c", "echo first >/tmp/first; exec sleep 1000"].map(OsString::from).to_vec();
+    first.terminal = None;
+    let first =
+        Sandbox::new(first).program(program).stdin(Stdio::null()).ownership(Arc::<MapSink>::clone(sink)).spawn()?;
+    spec.root = Root::Running { init: first.init().expect("it runs") };
+    complete(spec, program, Arc::clone(sink))
 }
 
 fn complete(

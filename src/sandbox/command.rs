@@ -7,7 +7,7 @@ use super::capability::Capabilities;
 use super::protocol::{Failure, Report, Trying, send};
 use super::root::bind_console;
 use super::seccomp::{Policy, compile};
-use super::spec::{Identity, Spec, User, WindowSize};
+use super::spec::{Identity, Root, Spec, User, WindowSize};
 use super::supervise;
 use crate::sys::namespace::{Fork, fork};
 use crate::sys::seccomp::load_filter;
@@ -21,7 +21,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// Starts the command of `spec` in the root this process is in; returns its number once it has become the program asked for.
 pub(super) fn start(spec: &Spec, control: &OwnedFd) -> Result<i32, Failure> {
-    let terminal = spec.terminal.map(|size| open_terminal(size, control)).transpose()?;
+    let terminal = spec.terminal.map(|size| open_terminal(&spec.root, size, control)).transpose()?;
     let (failed, failed_in) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).trying(|| "make a pipe".into())?;
     let pid = match fork().trying(|| "fork".into())? {
@@ -43,7 +43,7 @@ pub(super) fn start(spec: &Spec, control: &OwnedFd) -> Result<i32, Failure> {
 }
 
 /// A terminal of the container's own devpts; its master goes to the starter.
-fn open_terminal(size: WindowSize, control: &OwnedFd) -> Result<OwnedFd, Failure> {
+fn open_terminal(root: &Root, size: WindowSize, control: &OwnedFd) -> Result<OwnedFd, Failure> {
     use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
     let what = || "open a terminal".to_owned();
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).trying(what)?;
@@ -52,7 +52,9 @@ fn open_terminal(size: WindowSize, control: &OwnedFd) -> Result<OwnedFd, Failure
         ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).trying(what)?;
     let window = rustix::termios::Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(&master, window).trying(what)?;
-    bind_console(&slave)?;
+    if !matches!(root, Root::Running { .. }) {
+        bind_console(&slave)?;
+    }
     send(control, &Report::Terminal, Some(master.as_fd())).trying(what)?;
     Ok(slave)
 }

@@ -39,13 +39,24 @@ pub(super) fn main(control: &OwnedFd) -> Result<i32, Failure> {
     if spec.network == Network::None {
         loopback_up().trying(|| "bring up the loopback interface".into())?;
     }
-    let started = Instant::now();
-    let command = command::start(&spec, control)?;
-    send(control, &Report::Running, None).trying(|| "report the start".into())?;
-    watch(&spec, control, &signals, command, started)
+    run_command(&spec, control, &signals)
 }
 
-fn wait_for_go(control: &OwnedFd) -> Result<(), Failure> {
+/// Starts the command and watches it to its end.
+pub(super) fn run_command(spec: &Spec, control: &OwnedFd, signals: &OwnedFd) -> Result<i32, Failure> {
+    let started = Instant::now();
+    let command = command::start(spec, control)?;
+    send(control, &Report::Running, None).trying(|| "report the start".into())?;
+    let code = watch(spec, control, signals, command, started)?;
+    // Where this is the first process, its end kills all the others; where it is not, the command's group has to be killed by hand.
+    if code == KILLED {
+        // It may have ended meanwhile.
+        let _ = send_signal(-command, libc::SIGKILL);
+    }
+    Ok(code)
+}
+
+pub(super) fn wait_for_go(control: &OwnedFd) -> Result<(), Failure> {
     match receive::<Order>(control, RecvFlags::empty()).trying(|| "wait for the starter".into())? {
         Some((Order::Go, _)) => Ok(()),
         _ => std::process::exit(KILLED),

@@ -196,12 +196,12 @@ impl Running {
             match (report, descriptor) {
                 (Report::NeedMaps, _) => {
                     write_maps(&spec.identity, self.child.id())?;
-                    self.order(&Order::MapsWritten)?;
+                    self.order(&Order::MapsWritten);
                 }
                 (Report::Init(pid), _) => {
                     self.init = Some(pid);
                     self.group.replace(ControlGroup::enclose(pid, &spec.limits));
-                    self.order(&Order::Go)?;
+                    self.order(&Order::Go);
                 }
                 (Report::Terminal, terminal) => self.terminal = terminal,
                 (Report::Listener, Some(listener)) => {
@@ -221,8 +221,11 @@ impl Running {
         protocol::receive(&*self.handle.control, RecvFlags::empty()).map_err(|error| SandboxError::Start(error.into()))
     }
 
-    fn order(&self, order: &Order) -> Result<(), SandboxError> {
-        protocol::send(&*self.handle.control, order, None).map_err(|error| SandboxError::Start(error.into()))
+    /// A sandbox that has ended cannot be told; why it has is in its last report, still to be read.
+    fn order(&self, order: &Order) {
+        if let Err(error) = protocol::send(&*self.handle.control, order, None) {
+            log::debug!("order {order:?} not sent: {error}");
+        }
     }
 
     /// For signals from another thread while this one waits.

@@ -20,6 +20,7 @@ mod capability;
 mod command;
 mod identity;
 mod init;
+mod join;
 mod launch;
 mod limits;
 mod protocol;

@@ -4,18 +4,19 @@
 //! It runs in a program of its own, started afresh, and has one thread: fork is safe in it, whatever threads the starter has.
 
 use super::init;
+use super::join;
 use super::protocol::{CONTROL, FUSE, Failure, Order, Report, SPECIFICATION, Trying, receive, send};
 use super::resolve::{RootDir, Stub};
 use super::spec::{Identity, Network, Root, Spec};
 use crate::sys::namespace::{Fork, MountAttributes, add_mount_attributes, fork, inherited, unshare};
-use crate::sys::spawn::{Ended, close_on_exec_from, exec_fd, reap};
+use crate::sys::spawn::{Ended, close_on_exec_from, exec_fd, keep_as, reap};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, OpenTreeFlags, mount_change, open_tree};
 use rustix::net::RecvFlags;
 use rustix::thread::UnshareFlags;
 use std::ffi::{CString, OsString};
 use std::io::{Read, Seek};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// The hidden verb by which the program runs as a part of a sandbox.
@@ -29,11 +30,15 @@ pub fn reenter() {
     if arguments.first().is_none_or(|verb| verb != VERB) {
         return;
     }
-    let first = arguments.get(1).is_some_and(|argument| argument == FIRST);
+    let part = arguments.get(1).and_then(|argument| argument.to_str());
     let code = match inherited(CONTROL) {
         Err(_) => 125,
         Ok(control) => {
-            let result = if first { init::main(&control) } else { main(&control) };
+            let result = match part {
+                Some(FIRST) => init::main(&control),
+                Some(join::JOINED) => join::joined(&control),
+                _ => main(&control),
+            };
             result.unwrap_or_else(|failure| {
                 // When the starter is gone, so is whoever could be told.
                 let _ = send(&control, &Report::Failed(failure), None);
@@ -64,6 +69,9 @@ fn main(control: &OwnedFd) -> Result<i32, Failure> {
     let (spec, specification) = read_spec()?;
     // A session of its own: the terminal's signals reach the starter only, which passes them on.
     rustix::process::setsid().trying(|| "start a session".into())?;
+    if let Root::Running { .. } = spec.root {
+        return join::main(control, &specification);
+    }
     make_namespaces(&spec, control)?;
     mount_fuse(&spec.root)?;
     let what = || format!("open the root {}", spec.root.path().display());
@@ -76,7 +84,8 @@ fn main(control: &OwnedFd) -> Result<i32, Failure> {
     let pid = match fork().trying(|| "fork".into())? {
         Fork::Child => {
             drop(stubs);
-            return Err(start_init(&program, control, &specification, &stubs_in));
+            let handed = [(control, CONTROL), (&specification, SPECIFICATION), (&stubs_in, init::STUBS)];
+            return Err(start_again(&program, FIRST, &handed));
         }
         Fork::Parent(pid) => pid,
     };
@@ -87,11 +96,15 @@ fn main(control: &OwnedFd) -> Result<i32, Failure> {
     std::fs::File::from(stubs).read_to_end(&mut noted).trying(|| "read what was made".into())?;
     let ended = reap(pid, true).trying(|| "wait for init".into())?;
     root.remove_stubs(&serde_json::from_slice::<Vec<Stub>>(&noted).unwrap_or_default());
-    Ok(match ended {
-        Some((_, Ended::Exited(code))) => code,
-        Some((_, Ended::Signaled(signal))) => 128 + signal,
+    Ok(code_of(ended.map(|(_, ended)| ended)))
+}
+
+pub(super) fn code_of(ended: Option<Ended>) -> i32 {
+    match ended {
+        Some(Ended::Exited(code)) => code,
+        Some(Ended::Signaled(signal)) => 128 + signal,
         None => 125,
-    })
+    }
 }
 
 /// The user namespace first: it owns the others.
@@ -115,7 +128,7 @@ fn make_namespaces(spec: &Spec, control: &OwnedFd) -> Result<(), Failure> {
         .trying(|| "detach the mounts from the host's".into())
 }
 
-fn become_root(identity: &Identity) -> Result<(), Failure> {
+pub(super) fn become_root(identity: &Identity) -> Result<(), Failure> {
     use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
     let what = || "become the container's root".to_owned();
     set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).trying(what)?;
@@ -142,7 +155,7 @@ fn mount_fuse(root: &Root) -> Result<(), Failure> {
 
 /// This program through a read-only mount: /proc/PID/exe of the first process leads there, and who could write the file itself
 /// must not get to it from inside.
-fn own_program() -> Result<OwnedFd, Failure> {
+pub(super) fn own_program() -> Result<OwnedFd, Failure> {
     let what = || "open our own program".to_owned();
     let path = rustix::fs::readlink("/proc/self/exe", Vec::new()).trying(what)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
@@ -151,17 +164,17 @@ fn own_program() -> Result<OwnedFd, Failure> {
     Ok(clone)
 }
 
-/// In the child: the first process of the pid namespace begins. Returns only on failure.
-fn start_init(program: &OwnedFd, control: &OwnedFd, specification: &OwnedFd, stubs: &OwnedFd) -> Failure {
-    for (fd, number) in [(control, CONTROL), (specification, SPECIFICATION), (stubs, init::STUBS)] {
-        if let Err(error) = crate::sys::spawn::keep_as(fd.as_fd(), number) {
+/// In a child: this program begins again as another part. Returns only on failure.
+pub(super) fn start_again(program: &OwnedFd, part: &str, descriptors: &[(&OwnedFd, RawFd)]) -> Failure {
+    for (fd, number) in descriptors {
+        if let Err(error) = keep_as(fd.as_fd(), *number) {
             return Failure::new("hand over descriptors", error);
         }
     }
-    let argv = ["layerfs", VERB, FIRST].map(|word| CString::new(word).unwrap_or_default());
+    let argv = ["layerfs", VERB, part].map(|word| CString::new(word).unwrap_or_default());
     let env: Vec<CString> = std::env::vars_os()
         .filter(|(name, _)| name.as_bytes().starts_with(b"RUST_"))
         .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
         .collect();
-    Failure::new("start init", exec_fd(program.as_fd(), &argv, &env))
+    Failure::new("start the next part", exec_fd(program.as_fd(), &argv, &env))
 }

@@ -31,7 +31,7 @@ pub fn unshare(flags: UnshareFlags) -> Result<()> {
 /// # Errors
 /// `EBUSY` when the process has more than one thread; otherwise those of fork(2).
 pub fn fork() -> Result<Fork> {
-    if thread_count() != Some(1) {
+    if !has_one_thread() {
         return Err(Errno::BUSY);
     }
     // SAFETY: the process has one thread, hence no lock is held by a thread that the child would lack.
@@ -42,9 +42,10 @@ pub fn fork() -> Result<Fork> {
     }
 }
 
-/// How many threads this process has; `None` when /proc does not tell.
-fn thread_count() -> Option<usize> {
-    Some(std::fs::read_dir("/proc/self/task").ok()?.count())
+/// Whether this process has no thread but the calling one. /proc could tell as well, but may be another namespace's.
+fn has_one_thread() -> bool {
+    // SAFETY: unsharing what only the calling thread shares changes nothing; with other threads it fails (unshare(2), CLONE_THREAD).
+    unsafe { libc::unshare(libc::CLONE_THREAD) == 0 }
 }
 
 bitflags::bitflags! {
@@ -110,4 +111,15 @@ pub fn inherited(number: RawFd) -> Result<OwnedFd> {
 
 pub(crate) fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_threads_is_not_forked() {
+        // The runner of tests has a thread of its own.
+        assert_eq!(fork(), Err(Errno::BUSY));
+    }
 }

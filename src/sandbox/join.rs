@@ -1,0 +1,96 @@
+//! A further command in a container that runs: its namespaces are joined instead of made.
+//!
+//! Our own program must not be reachable from inside as a file that can be written (a program of the container that begins with
+//! `#!/proc/self/exe` makes the kernel execute it there): it is a read-only mount where the caller may make one, else a sealed copy in memory.
+
+use super::init::{run_command, wait_for_go};
+use super::protocol::{CONTROL, Failure, Report, SPECIFICATION, Trying, send};
+use super::spec::{Root, Spec};
+use super::stage::{become_root, code_of, own_program, read_spec, start_again};
+use crate::sys::namespace::{Fork, fork};
+use crate::sys::spawn::{reap, signals_as_descriptor};
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::process::{
+    DumpableBehavior, Pid, PidfdFlags, Signal, pidfd_open, set_dumpable_behavior, set_parent_process_death_signal,
+};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// The argument of the hidden verb in the process that has joined.
+pub(super) const JOINED: &str = "joined";
+
+/// In the stage: begins again, from where our own program is safe. Returns only on failure.
+pub(super) fn main(control: &OwnedFd, specification: &OwnedFd) -> Result<i32, Failure> {
+    let program = match own_program() {
+        Ok(program) => program,
+        Err(_) => copy_in_memory()?,
+    };
+    Err(start_again(&program, JOINED, &[(control, CONTROL), (specification, SPECIFICATION)]))
+}
+
+/// Joins the namespaces, starts a process inside that starts the command, and waits. From the first on there is no exec any more:
+/// the container's root need not have what our program is linked to.
+pub(super) fn joined(control: &OwnedFd) -> Result<i32, Failure> {
+    let (spec, specification) = read_spec()?;
+    drop(specification);
+    let Root::Running { init } = spec.root else { return Err(Failure::new("join", Errno::INVAL)) };
+    join_namespaces(init)?;
+    if spec.identity.is_mapped() {
+        become_root(&spec.identity)?;
+    }
+    let pid = match fork().trying(|| "fork".into())? {
+        Fork::Child => return inside(&spec, control),
+        Fork::Parent(pid) => pid,
+    };
+    send(control, &Report::Init(pid), None).trying(|| "report the process inside".into())?;
+    Ok(code_of(reap(pid, true).trying(|| "wait for the command".into())?.map(|(_, ended)| ended)))
+}
+
+/// In the process inside: starts the command and watches it.
+fn inside(spec: &Spec, control: &OwnedFd) -> Result<i32, Failure> {
+    let what = || "prepare the joined process".to_owned();
+    rustix::thread::set_name(c"layerfs-exec").trying(what)?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).trying(what)?;
+    set_parent_process_death_signal(Some(Signal::KILL)).trying(what)?;
+    let signals = signals_as_descriptor().trying(what)?;
+    wait_for_go(control)?;
+    run_command(spec, control, &signals)
+}
+
+const NAMESPACES: &[(&str, ThreadNameSpaceType)] = &[
+    ("user", ThreadNameSpaceType::USER),
+    ("mnt", ThreadNameSpaceType::MOUNT),
+    ("pid", ThreadNameSpaceType::PROCESS_ID),
+    ("ipc", ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION),
+    ("uts", ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME),
+    ("net", ThreadNameSpaceType::NETWORK),
+];
+
+fn join_namespaces(init: i32) -> Result<(), Failure> {
+    let what = || format!("join the container of process {init}");
+    let pid = Pid::from_raw(init).ok_or(Errno::SRCH).trying(what)?;
+    let process = pidfd_open(pid, PidfdFlags::empty()).trying(what)?;
+    // Those that are shared anyway must be left out: for the host's network a plain user has no rights, and one's own user namespace is refused.
+    let namespace = |process: &str, kind: &str| std::fs::read_link(format!("/proc/{process}/ns/{kind}"));
+    let mut all = ThreadNameSpaceType::empty();
+    for (kind, flag) in NAMESPACES {
+        if namespace("self", kind).trying(what)? != namespace(&init.to_string(), kind).trying(what)? {
+            all |= *flag;
+        }
+    }
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).trying(what)?;
+    move_into_thread_name_spaces(process.as_fd(), all).trying(what)
+}
+
+/// Our own program in a sealed memory file.
+fn copy_in_memory() -> Result<OwnedFd, Failure> {
+    let what = || "copy our own program".to_owned();
+    let mut from = std::fs::File::open("/proc/self/exe").trying(what)?;
+    let copy = rustix::fs::memfd_create("layerfs", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).trying(what)?;
+    let mut copy = std::fs::File::from(copy);
+    std::io::copy(&mut from, &mut copy).trying(what)?;
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&copy, seals).trying(what)?;
+    Ok(copy.into())
+}
