@@ -2,6 +2,7 @@
 #![expect(clippy::print_stderr, reason = "a test tells on standard error what it did; the runner shows it on failure")]
 
 mod archives;
+mod mount_ro;
 mod registry;
 mod sandbox;
 mod support;

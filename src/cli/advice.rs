@@ -1,6 +1,7 @@
 //! What to do about the failures of the store and of images: one place, so that every verb gives the same advice.
 
 use crate::image::ImageError;
+use crate::mount::MountError;
 use crate::oci::{InvalidDigest, InvalidReference};
 use crate::store::StoreError;
 
@@ -10,7 +11,8 @@ pub(super) fn of(error: &anyhow::Error) -> Option<String> {
         let image = cause.downcast_ref::<ImageError>().and_then(for_image);
         let store = || cause.downcast_ref::<StoreError>().and_then(for_store);
         let reference = || cause.downcast_ref::<InvalidReference>().and_then(for_reference);
-        image.or_else(store).or_else(reference)
+        let mount = || cause.downcast_ref::<MountError>().and_then(MountError::hint);
+        image.or_else(store).or_else(reference).or_else(mount)
     })
 }
 

@@ -4,20 +4,25 @@
 //! Data goes to standard output, everything else to standard error. Exit codes: 0 success, 1 failure, 2 wrong usage.
 
 mod advice;
+mod cat;
 mod df;
 mod error;
 mod fsck;
 mod history;
+mod image_argument;
 mod images;
 mod import;
 mod inspect;
 mod load;
 mod login;
 mod logout;
+mod ls;
+mod mount;
 mod output;
 mod printable;
 mod progress;
 mod prune;
+mod ps;
 mod pull;
 mod push;
 mod registry_options;
@@ -25,6 +30,7 @@ mod rmi;
 mod table;
 mod tag;
 mod transfer;
+mod umount;
 
 pub use error::{Hinted, WithHint};
 pub use printable::{human_size, printable};
@@ -65,6 +71,11 @@ impl Global {
 /// What can be done. One variant a verb, in the order of the help page.
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Mount(mount::Args),
+    Umount(umount::Args),
+    Ps(ps::Args),
+    Ls(ls::Args),
+    Cat(cat::Args),
     Pull(pull::Args),
     Push(push::Args),
     Load(load::Args),
@@ -98,6 +109,11 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let global = &cli.global;
     match &cli.verb {
+        Verb::Mount(args) => mount::run(args, global),
+        Verb::Umount(args) => umount::run(args, global),
+        Verb::Ps(args) => ps::run(args, global),
+        Verb::Ls(args) => ls::run(args, global),
+        Verb::Cat(args) => cat::run(args, global),
         Verb::Pull(args) => pull::run(args, global),
         Verb::Push(args) => push::run(args, global),
         Verb::Load(args) => load::run(args, global),

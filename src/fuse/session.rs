@@ -80,6 +80,9 @@ impl Server {
         if writable {
             invalidate_failed_writes(session.notifier(), to_invalidate).map_err(SessionError::Handshake)?;
         }
+        if options.acl {
+            reset_root_acl(&session);
+        }
         Ok(Self { session, counters })
     }
 
@@ -105,4 +108,12 @@ fn invalidate_failed_writes(notifier: Notifier, failed: Receiver<u64>) -> io::Re
         }
     })?;
     Ok(())
+}
+
+/// Makes the kernel keep the ACL of the root. The root's inode is older than the agreement on ACLs, and was made as one whose
+/// ACL must not be kept: every walk of a path would ask for it. Invalidating the attributes makes up for that.
+fn reset_root_acl(session: &Session<Adapter>) {
+    if let Err(error) = session.notifier().inval_inode(INodeNo::ROOT, -1, 0) {
+        log::debug!("the kernel asks for the root's ACL each time: {error}");
+    }
 }

@@ -7,10 +7,12 @@ mod credentials;
 mod map;
 pub mod namespace;
 pub mod seccomp;
+mod signals;
 pub mod spawn;
 mod writeback;
 
 pub use attributes::chmod_no_follow;
 pub use credentials::{Creator, as_creator, with_umask};
 pub use map::Mapped;
+pub use signals::SignalSet;
 pub use writeback::start_writeback;

@@ -281,6 +281,10 @@ impl Layer for Grafted {
         self.inner.xattr_names(self.inner_ino(ino), visit)
     }
 
+    fn may_have_xattrs(&self, prefix: &[u8]) -> bool {
+        self.inner.may_have_xattrs(prefix)
+    }
+
     fn keeps_marks(&self) -> bool {
         self.inner.keeps_marks()
     }

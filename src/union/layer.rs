@@ -188,6 +188,11 @@ pub trait Layer: fmt::Debug + Send + Sync {
     /// Calls `visit` with the name of every extended attribute but overlay's own.
     fn xattr_names(&self, ino: LocalIno, visit: &mut dyn FnMut(&[u8])) -> LayerResult<()>;
 
+    /// Whether any object may have an extended attribute whose name begins with `prefix`. Asked once, when a mount begins.
+    fn may_have_xattrs(&self, _prefix: &[u8]) -> bool {
+        true
+    }
+
     /// Whether [`Layer::marks`] can answer anything but the default. Layers of images cannot.
     fn keeps_marks(&self) -> bool {
         false

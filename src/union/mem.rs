@@ -397,6 +397,10 @@ impl Layer for MemLayer {
         Ok(())
     }
 
+    fn may_have_xattrs(&self, prefix: &[u8]) -> bool {
+        self.inodes.iter().flat_map(|inode| inode.xattrs.keys()).any(|name| name.starts_with(prefix))
+    }
+
     fn keeps_marks(&self) -> bool {
         true
     }

@@ -12,9 +12,11 @@ pub mod mutation;
 mod stack;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub use ino::{Ino, LayerIndex, Source};
 pub use layer::{Entry, EntryKind, Layer, LayerError, LayerResult, LocalIno, Marks, Totals};
 pub use listing::{Listed, Listing};
 pub use mem::{BadLine, MemLayer};
 pub use stack::{Directory, Follow, MAX_LOWERS, Node, Stack, StackError};
+pub use view::{DiffView, Hanging};

@@ -144,6 +144,11 @@ impl Stack {
         &self.lowers
     }
 
+    /// Whether any object may have an extended attribute whose name begins with `prefix`.
+    pub fn may_have_xattrs(&self, prefix: &[u8]) -> bool {
+        self.lowers.iter().chain(&self.upper).any(|layer| layer.may_have_xattrs(prefix))
+    }
+
     /// The layer at `index`.
     pub fn layer(&self, index: LayerIndex) -> LayerResult<&dyn Layer> {
         let layer = match index.as_lower() {

@@ -1,6 +1,7 @@
 //! Stacks of layers in memory, and the listing a person would expect.
 
 use super::*;
+use crate::model::FileKind;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ fn walk(stack: &Stack, sources: &[Source], path: &str, text: &mut String) {
                 let mut buffer = vec![0; 64];
                 let length = layer.read_at(source.ino, 0, &mut buffer).unwrap();
                 let content = String::from_utf8_lossy(&buffer[..length]);
-                let arrow = if kind == crate::model::FileKind::Symlink { "->" } else { "=" };
+                let arrow = if kind == FileKind::Symlink { "->" } else { "=" };
                 writeln!(text, "{path} {arrow} {content}").unwrap();
             }
         }
@@ -193,14 +194,13 @@ fn hard_links_are_one_object() {
 fn paths_are_followed_inside_the_root() {
     let stack = stack(&["file usr/bin/sh #!\nsymlink bin usr/bin\nsymlink sh /bin/../../bin/sh\nsymlink loop loop"]);
     let kind = |path: &str, follow| stack.resolve_following(path.as_bytes(), follow).unwrap().map(|node| node.kind());
-    use crate::model::FileKind::{Directory, File, Symlink};
-    assert_eq!(kind("/sh", true), Some(File));
-    assert_eq!(kind("sh", false), Some(Symlink));
-    assert_eq!(kind("bin/", false), Some(Symlink));
-    assert_eq!(kind("bin/sh", false), Some(File));
-    assert_eq!(kind("bin/..", true), Some(Directory));
-    assert_eq!(kind("/", true), Some(Directory));
-    assert_eq!(kind("../..", true), Some(Directory));
+    assert_eq!(kind("/sh", true), Some(FileKind::File));
+    assert_eq!(kind("sh", false), Some(FileKind::Symlink));
+    assert_eq!(kind("bin/", false), Some(FileKind::Symlink));
+    assert_eq!(kind("bin/sh", false), Some(FileKind::File));
+    assert_eq!(kind("bin/..", true), Some(FileKind::Directory));
+    assert_eq!(kind("/", true), Some(FileKind::Directory));
+    assert_eq!(kind("../..", true), Some(FileKind::Directory));
     assert_eq!(kind("loop", true), None);
     assert_eq!(kind("usr/bin/sh/x", true), None);
     assert_eq!(kind("gone", true), None);

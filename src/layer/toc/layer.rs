@@ -13,6 +13,10 @@ use std::sync::Arc;
 /// Number of the root.
 const ROOT: u64 = 1;
 
+/// Equal sets of extended attributes are stored once, so a layer has few; where it has more, looking at all of them would make
+/// mounting slower.
+const MOST_XATTRS_TO_LOOK_AT: usize = 10_000;
+
 /// One layer of an image: a mapped TOC, and the tar it describes.
 ///
 /// Metadata cost no system call, data one positioned read for each piece touched. Nothing allocates but listings of paths.
@@ -322,6 +326,18 @@ impl Layer for TocLayer {
     fn seek(&self, ino: LocalIno, offset: u64, hole: bool) -> LayerResult<Option<u64>> {
         let record = self.record_of(ino, FileKind::File)?;
         super::data::seek(self, record, offset, hole).map_err(|damage| self.damaged(damage))
+    }
+
+    fn may_have_xattrs(&self, prefix: &[u8]) -> bool {
+        let mut all = self.tables.all_xattrs();
+        if all.len() > MOST_XATTRS_TO_LOOK_AT {
+            return true;
+        }
+        all.any(|xattr| {
+            let name = self.tables.text(xattr.name_offset.get().into(), xattr.name_length.get().into());
+            // What cannot be read may be anything.
+            name.map_or(true, |name| name.starts_with(prefix))
+        })
     }
 
     fn xattr(&self, ino: LocalIno, name: &[u8]) -> LayerResult<Option<Cow<'_, [u8]>>> {

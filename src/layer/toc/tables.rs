@@ -125,6 +125,11 @@ impl Tables {
             .ok_or(Damage("extents outside their table"))
     }
 
+    /// The extended attributes of all objects, each set once.
+    pub(super) fn all_xattrs(&self) -> std::slice::Iter<'_, XattrRecord> {
+        self.records::<XattrRecord>(&self.sections.xattrs).iter()
+    }
+
     pub(super) fn xattrs(&self, record: &InodeRecord) -> Checked<&[XattrRecord]> {
         let count = u32::from(record.xattr_count.get());
         run(self.records(&self.sections.xattrs), u64::from(record.xattr_first.get()), count)

@@ -1,0 +1,56 @@
+//! `layerfs cat`: the content of files of an image, without a mount.
+
+use super::Global;
+use super::image_argument::open_path;
+use crate::model::FileKind;
+use crate::union::{Node, Source, Stack};
+use anyhow::{Context, bail};
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// Bytes read at once.
+const CHUNK: usize = 1 << 20;
+
+/// Write the content of files of an image to standard output.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The files; symlinks are followed inside the image
+    #[arg(required = true, value_name = "IMAGE:PATH")]
+    files: Vec<String>,
+}
+
+/// Runs the verb.
+pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let store = global.store()?;
+    let mut out = io::stdout().lock();
+    for file in &args.files {
+        let (_image, stack, path) = open_path(&store, file)?;
+        let source = find(&stack, &path).with_context(|| file.clone())?;
+        copy(&stack, source, &mut out).with_context(|| file.clone())?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn find(stack: &Stack, path: &[u8]) -> anyhow::Result<Source> {
+    match stack.resolve_following(path, true)? {
+        None => bail!("no such file or directory"),
+        Some(Node::Directory(_)) => bail!("is a directory"),
+        Some(Node::Other { source, kind: FileKind::File, data }) => Ok(data.unwrap_or(source)),
+        Some(Node::Other { .. }) => bail!("is not a file"),
+    }
+}
+
+fn copy(stack: &Stack, source: Source, out: &mut impl Write) -> anyhow::Result<()> {
+    let layer = stack.layer(source.layer)?;
+    let mut buffer = vec![0; CHUNK];
+    let mut offset = 0;
+    loop {
+        let length = layer.read_at(source.ino, offset, &mut buffer)?;
+        if length == 0 {
+            return Ok(());
+        }
+        out.write_all(buffer.get(..length).unwrap_or_default())?;
+        offset += length as u64;
+    }
+}

@@ -1,0 +1,83 @@
+//! IMAGE and IMAGE:PATH arguments.
+
+use super::progress::Bars;
+use crate::image::{open_layers, resolve_or_load};
+use crate::mount::image::{View, stack};
+use crate::store::{ImageRecord, Store, UseLease};
+use crate::union::{Layer, Stack};
+use anyhow::anyhow;
+use std::sync::Arc;
+
+/// What an image that is not in the store begins with.
+const PREFIXES: [&str; 3] = ["oci:", "oci-archive:", "docker-archive:"];
+
+/// An image that is in the store, and stays there as long as this lives.
+#[derive(Debug)]
+pub(super) struct OpenImage {
+    pub(super) record: ImageRecord,
+    pub(super) layers: Vec<Arc<dyn Layer>>,
+    _lease: UseLease,
+}
+
+/// Opens the image that `text` names and holds on to it for `user`, which is what others are told.
+pub(super) fn open_image(store: &Store, text: &str, user: &str) -> anyhow::Result<OpenImage> {
+    let record = resolve_or_load(store, text, None, &Bars::new(false))?;
+    hold(store, record, user)
+}
+
+fn hold(store: &Store, record: ImageRecord, user: &str) -> anyhow::Result<OpenImage> {
+    let lease = store.use_lease(&record, user)?;
+    let layers = open_layers(store, &record)?;
+    Ok(OpenImage { record, layers, _lease: lease })
+}
+
+/// The stack of the image in `IMAGE:PATH`, and the path. Without a path it is the root.
+pub(super) fn open_path(store: &Store, text: &str) -> anyhow::Result<(OpenImage, Stack, Vec<u8>)> {
+    let mut failure = None;
+    for (name, path) in splits(text) {
+        match open_image(store, name, "a look into it") {
+            Ok(image) => {
+                let stack = stack(image.layers.clone(), View::Merged)?;
+                return Ok((image, stack, path.as_bytes().to_vec()));
+            }
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    Err(failure.unwrap_or_else(|| anyhow!("`{text}` names no image")))
+}
+
+/// The ways to take `IMAGE:PATH` apart, the likeliest first: at `:/`, as an image alone, at the last colon. The colon behind a prefix
+/// such as `oci:` is none of these.
+fn splits(text: &str) -> Vec<(&str, &str)> {
+    let prefix = PREFIXES.iter().find(|prefix| text.starts_with(*prefix)).map_or(0, |prefix| prefix.len());
+    let colons = text.match_indices(":/").map(|(at, _)| at).filter(|&at| at >= prefix);
+    let mut ways: Vec<_> = colons.filter_map(|at| split_at(text, at)).collect();
+    if ways.is_empty() {
+        ways.push((text, "/"));
+        ways.extend(text.rfind(':').filter(|&at| at >= prefix).and_then(|at| split_at(text, at)));
+    }
+    ways.retain(|(image, _)| !image.is_empty());
+    ways
+}
+
+fn split_at(text: &str, colon: usize) -> Option<(&str, &str)> {
+    let path = text.get(colon + 1..)?;
+    Some((text.get(..colon)?, if path.is_empty() { "/" } else { path }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_argument_is_taken_apart_where_a_path_begins() {
+        assert_eq!(splits("debian:/etc"), [("debian", "/etc")]);
+        assert_eq!(splits("debian:13:/etc/a:/b"), [("debian:13", "/etc/a:/b"), ("debian:13:/etc/a", "/b")]);
+        assert_eq!(splits("host:5000/debian:13:/"), [("host:5000/debian:13", "/")]);
+        assert_eq!(splits("debian:etc"), [("debian:etc", "/"), ("debian", "etc")]);
+        assert_eq!(splits("oci:/dir:/etc"), [("oci:/dir", "/etc")]);
+        assert_eq!(splits("docker-archive:a.tar"), [("docker-archive:a.tar", "/")]);
+        assert_eq!(splits("debian"), [("debian", "/")]);
+        assert_eq!(splits("debian:"), [("debian:", "/"), ("debian", "/")]);
+    }
+}

@@ -1,0 +1,88 @@
+//! `layerfs mount`: an image becomes a directory.
+
+use super::Global;
+use super::image_argument::open_image;
+use crate::fs::LayerFs;
+use crate::mount::background::{self, Outcome};
+use crate::mount::image::{View, stack};
+use crate::mount::{MountError, MountOptions, MountPlan, serve};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Mount an image on a directory.
+///
+/// The command returns as soon as the mount answers; the server goes on in the background until `layerfs umount`.
+///
+/// Options for -o: allow_other, suid, dev, noexec, nonempty, atime, sync, dirsync, source=TEXT, subtype=TEXT, threads=N, opens=zero-message|answered,
+/// and those of mount(8) that say what is so in any case.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The image: a name, an ID
+    image: String,
+    /// The directory, which must be empty
+    #[arg(value_name = "MNT")]
+    mount_point: PathBuf,
+    /// Show the changes of one layer only, counted from 0 at the bottom; whiteouts as character devices 0/0
+    #[arg(long, value_name = "N", conflicts_with = "layers")]
+    layer: Option<usize>,
+    /// Show each layer in a directory of its own, 0, 1 and so on, and all together in `merged`
+    #[arg(long)]
+    layers: bool,
+    /// Stay in the foreground
+    #[arg(short, long)]
+    foreground: bool,
+    /// Let other users in; the kernel checks their permissions
+    #[arg(long)]
+    allow_other: bool,
+    /// Mount options, separated by commas
+    #[arg(short, value_name = "OPTIONS")]
+    options: Vec<String>,
+}
+
+impl Args {
+    fn mount_options(&self) -> Result<MountOptions, MountError> {
+        let mut options = MountOptions { allow_other: self.allow_other, ..MountOptions::default() };
+        self.options.iter().try_for_each(|list| options.apply(list))?;
+        Ok(options)
+    }
+
+    fn view(&self) -> View {
+        match self.layer {
+            Some(index) => View::Layer(index),
+            None if self.layers => View::Layers,
+            None => View::Merged,
+        }
+    }
+}
+
+/// Runs the verb.
+pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let options = args.mount_options()?;
+    if !args.foreground && !background::is_background() {
+        return start_in_background();
+    }
+    if background::is_background() {
+        background::leave_terminal();
+    }
+    let store = global.store()?;
+    let image = open_image(&store, &args.image, &args.mount_point.display().to_string())?;
+    let plan = MountPlan { source: image.record.label(), mount_point: args.mount_point.clone(), name: None, options };
+    let stack = stack(image.layers.clone(), args.view())?;
+    serve(LayerFs::new(stack), &plan)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts the server and ends as it says: with its message, or with its exit code.
+pub(super) fn start_in_background() -> anyhow::Result<ExitCode> {
+    match background::start()? {
+        Outcome::Ready(message) => {
+            std::io::stdout().write_all(message.as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Outcome::Ended(status) => match status.code() {
+            Some(0) | None => Err(MountError::Background.into()),
+            Some(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(1))),
+        },
+    }
+}

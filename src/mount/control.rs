@@ -1,0 +1,89 @@
+//! Talking to the server of a mount: one line of JSON each way over a Unix socket.
+
+use super::{MountError, MountRecord, Registry};
+use crate::fuse::Counters;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long either side waits for the other's line.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a server can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum Request {
+    /// How many requests of each kind it has answered.
+    Stats,
+    /// To end the connection only when the server ends: whoever reads on learns of that.
+    WaitForEnd,
+}
+
+/// What a server answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// Counts by the name of the request.
+    Stats(BTreeMap<String, u64>),
+    /// The connection stays open until the server ends.
+    Waiting,
+    /// It cannot do that.
+    Error(String),
+}
+
+/// Answers on `listener` for as long as the process lives.
+pub(super) fn answer(listener: UnixListener, counters: Arc<Counters>) -> io::Result<()> {
+    std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+        let mut waiting = Vec::new();
+        for connection in listener.incoming() {
+            match connection.and_then(|stream| answer_one(stream, &counters)) {
+                Ok(Some(stream)) => waiting.push(stream),
+                Ok(None) => {}
+                Err(error) => log::debug!("control socket: {error}"),
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// Answers one request; returns the connection when it is to stay open.
+fn answer_one(stream: UnixStream, counters: &Counters) -> io::Result<Option<UnixStream>> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    if BufReader::new(&stream).read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let response = match serde_json::from_str(&line) {
+        Ok(Request::Stats) => {
+            let counts = counters.snapshot().into_iter().map(|(name, count)| (name.to_owned(), count));
+            Response::Stats(counts.collect())
+        }
+        Ok(Request::WaitForEnd) => Response::Waiting,
+        Err(error) => Response::Error(error.to_string()),
+    };
+    send(&stream, &response)?;
+    Ok((response == Response::Waiting).then_some(stream))
+}
+
+fn send(mut stream: &UnixStream, message: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+/// Asks the server of `record`; returns its answer and the connection.
+pub fn ask(registry: &Registry, record: &MountRecord, request: &Request) -> Result<(Response, UnixStream), MountError> {
+    let context = || format!("cannot talk to the server of {}", record.mount_point.display());
+    let failed = |source| MountError::Io { context: context(), source };
+    let stream = UnixStream::connect(registry.socket_path(record.pid)).map_err(failed)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    send(&stream, request).map_err(failed)?;
+    let mut line = String::new();
+    BufReader::new(&stream).read_line(&mut line).map_err(failed)?;
+    let response = serde_json::from_str(&line).map_err(|error| failed(error.into()))?;
+    Ok((response, stream))
+}

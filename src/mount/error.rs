@@ -1,0 +1,134 @@
+//! Why something could not be mounted or unmounted, and what to do about it.
+
+use crate::fuse::SessionError;
+use crate::union::StackError;
+use std::io;
+use std::path::PathBuf;
+
+/// Why something could not be mounted or unmounted.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// There is no such directory.
+    #[error("mount point {} does not exist", .0.display())]
+    NoMountPoint(PathBuf),
+    /// It is no directory.
+    #[error("mount point {} is not a directory", .0.display())]
+    NotDirectory(PathBuf),
+    /// There is something in it.
+    #[error("mount point {} is not empty", .0.display())]
+    NotEmpty(PathBuf),
+    /// Something is mounted there.
+    #[error("mount point {} is in use: {kind} is mounted there", .path.display())]
+    Busy {
+        /// The mount point.
+        path: PathBuf,
+        /// The type of what is mounted.
+        kind: String,
+    },
+    /// The mount point cannot be used.
+    #[error("cannot use {} as mount point", .path.display())]
+    MountPoint {
+        /// The mount point.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// There is no FUSE device.
+    #[error("/dev/fuse does not exist")]
+    NoDevice,
+    /// The FUSE device cannot be opened.
+    #[error("cannot open /dev/fuse")]
+    Device(#[source] io::Error),
+    /// A plain user needs the helper program.
+    #[error("fusermount3 not found, and a plain user cannot mount without it")]
+    NoHelper,
+    /// The helper program refused.
+    #[error("fusermount3: {0}")]
+    Helper(String),
+    /// `allow_other` is not for plain users here.
+    #[error("only root may use allow_other: user_allow_other is not set in /etc/fuse.conf")]
+    AllowOther,
+    /// The system refused to mount.
+    #[error("cannot mount on {}", .path.display())]
+    Mount {
+        /// The mount point.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The system refused to unmount.
+    #[error("cannot unmount {}", .path.display())]
+    Unmount {
+        /// The mount point.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Somebody uses the mount.
+    #[error("{} is busy: a process has a file or its working directory there", .0.display())]
+    StillUsed(PathBuf),
+    /// Nothing of ours is mounted under that name.
+    #[error("{0} is not mounted by layerfs")]
+    NotMounted(String),
+    /// An option that nobody knows.
+    #[error("unknown mount option `{0}`")]
+    UnknownOption(String),
+    /// An option with a value that it does not take.
+    #[error("mount option `{option}`: {problem}")]
+    BadOption {
+        /// The option as given.
+        option: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The image has no such layer.
+    #[error("no layer {index}: the image has {count}, counted from 0 at the bottom")]
+    NoLayer {
+        /// The layer asked for.
+        index: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// The layers make no stack.
+    #[error(transparent)]
+    Stack(#[from] StackError),
+    /// The session failed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The background process ended without a word.
+    #[error("the background process ended before the mount was ready")]
+    Background,
+    /// A system call of the service around the mount failed.
+    #[error("{context}")]
+    Io {
+        /// What was being done.
+        context: String,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl MountError {
+    /// What to do about it, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoMountPoint(path) => format!("make it: mkdir -p {}", path.display()),
+            Self::NotEmpty(_) => "choose an empty directory, or hide what is in it with -o nonempty".to_owned(),
+            Self::Busy { path, kind } if kind.ends_with("layerfs") => {
+                format!("unmount it first: layerfs umount {}", path.display())
+            }
+            Self::Busy { .. } => "choose another directory, or mount over it with -o nonempty".to_owned(),
+            Self::NoDevice => "load the module: modprobe fuse; a container needs --device /dev/fuse".to_owned(),
+            Self::Device(_) => "a plain user needs read and write access: chmod 666 /dev/fuse".to_owned(),
+            Self::NoHelper => "install the package fuse3, or run as root".to_owned(),
+            Self::AllowOther => "ask the administrator to put the line user_allow_other into /etc/fuse.conf".to_owned(),
+            Self::StillUsed(path) => format!(
+                "find out who: fuser -vm {0}; or detach it now and let it end when they do: layerfs umount --lazy {0}",
+                path.display()
+            ),
+            Self::NotMounted(_) => "see what is mounted: layerfs ps".to_owned(),
+            Self::UnknownOption(_) => "see the options that exist: layerfs mount --help".to_owned(),
+            _ => return None,
+        })
+    }
+}

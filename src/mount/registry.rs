@@ -1,0 +1,236 @@
+//! The list of mounts: a record and a socket for each server, in a directory of the user's.
+
+use super::MountError;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+/// One mount, as its server describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountRecord {
+    /// The server.
+    pub pid: u32,
+    /// Where it is mounted.
+    pub mount_point: PathBuf,
+    /// What is mounted: the image or the directories.
+    pub source: String,
+    /// The name of a named mount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whether it can be written to.
+    pub writable: bool,
+    /// When it was mounted, in seconds since the epoch.
+    pub since: u64,
+}
+
+/// The directory of the records of one user.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    directory: PathBuf,
+}
+
+impl Registry {
+    /// The registry of the user who runs this process: `/run/layerfs` for root, `$XDG_RUNTIME_DIR/layerfs` otherwise, and
+    /// a directory in `/tmp` where there is no such thing.
+    pub fn open() -> Result<Self, MountError> {
+        let uid = rustix::process::geteuid().as_raw();
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty()).map(PathBuf::from);
+        let directory = match runtime {
+            _ if uid == 0 && is_writable(Path::new("/run")) => PathBuf::from("/run/layerfs"),
+            Some(runtime) if uid != 0 => runtime.join("layerfs"),
+            _ => std::env::temp_dir().join(format!("layerfs-{uid}")),
+        };
+        Self::at(directory, uid)
+    }
+
+    fn at(directory: PathBuf, uid: u32) -> Result<Self, MountError> {
+        let failed = |source| MountError::Io { context: format!("cannot use {}", directory.display()), source };
+        match std::fs::DirBuilder::new().mode(0o700).create(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            _ => {}
+        }
+        // In a directory that everyone may write to somebody else could have made it.
+        let meta = std::fs::symlink_metadata(&directory).map_err(failed)?;
+        if !meta.is_dir() || meta.uid() != uid || meta.mode() & 0o022 != 0 {
+            return Err(failed(io::Error::other("it is not a directory that only its owner may write to")));
+        }
+        Ok(Self { directory })
+    }
+
+    pub(super) fn record_path(&self, pid: u32) -> PathBuf {
+        self.directory.join(format!("{pid}.json"))
+    }
+
+    pub(super) fn socket_path(&self, pid: u32) -> PathBuf {
+        self.directory.join(format!("{pid}.sock"))
+    }
+
+    pub(super) fn log_path(&self, pid: u32) -> PathBuf {
+        self.directory.join(format!("{pid}.log"))
+    }
+
+    pub(super) fn write(&self, record: &MountRecord) -> Result<(), MountError> {
+        let path = self.record_path(record.pid);
+        let failed = |source| MountError::Io { context: format!("cannot write {}", path.display()), source };
+        let text = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
+        let partial = self.directory.join(format!("{}.json.part", record.pid));
+        std::fs::write(&partial, text).map_err(failed)?;
+        std::fs::rename(&partial, &path).map_err(failed)
+    }
+
+    /// Removes all traces of the server `pid`.
+    pub(super) fn remove(&self, pid: u32) {
+        for path in [self.record_path(pid), self.socket_path(pid), self.log_path(pid)] {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    log::warn!("cannot remove {}: {error}", path.display());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The mounts whose server is alive, oldest first. What dead ones have left is removed.
+    pub fn mounts(&self) -> Result<Vec<MountRecord>, MountError> {
+        let failed = |source| MountError::Io { context: format!("cannot read {}", self.directory.display()), source };
+        let mut records = Vec::new();
+        for entry in std::fs::read_dir(&self.directory).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            let Some(record) = read_record(&path) else { continue };
+            if UnixStream::connect(self.socket_path(record.pid)).is_ok() {
+                records.push(record);
+            } else {
+                self.remove(record.pid);
+            }
+        }
+        records.sort_by_key(|record| (record.since, record.pid));
+        Ok(records)
+    }
+
+    /// The mount on the directory or with the name `target`; the latest where there are several.
+    pub fn find(&self, target: &Path) -> Result<Option<MountRecord>, MountError> {
+        let place = absolute(target);
+        let mounts = self.mounts()?;
+        let by_name = |record: &&MountRecord| record.name.as_deref().is_some_and(|name| Path::new(name) == target);
+        let by_place = |record: &&MountRecord| record.mount_point == place;
+        Ok(mounts.iter().rev().find(by_place).or_else(|| mounts.iter().rev().find(by_name)).cloned())
+    }
+}
+
+fn is_writable(directory: &Path) -> bool {
+    rustix::fs::access(directory, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+fn read_record(path: &Path) -> Option<MountRecord> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// `path` without symlinks in its parents. Its last component is not touched: it may be a mount that hangs.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let trimmed: PathBuf = path.components().collect();
+    match (trimmed.parent(), trimmed.file_name()) {
+        (Some(parent), Some(name)) => parent.canonicalize().map_or(trimmed.clone(), |parent| parent.join(name)),
+        _ => trimmed,
+    }
+}
+
+/// One line of `/proc/self/mountinfo`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MountLine {
+    pub(super) device: String,
+    pub(super) mount_point: PathBuf,
+    pub(super) kind: String,
+}
+
+/// The mounts in `table` (proc_pid_mountinfo(5)).
+pub(super) fn mount_lines(table: &[u8]) -> impl Iterator<Item = MountLine> {
+    table.split(|&byte| byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|&byte| byte == b' ');
+        let device = String::from_utf8(fields.nth(2)?.to_vec()).ok()?;
+        let mount_point = PathBuf::from(OsString::from_vec(unescape(fields.nth(1)?)));
+        let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
+        Some(MountLine { device, mount_point, kind: String::from_utf8_lossy(kind).into_owned() })
+    })
+}
+
+/// Space, tab, newline and backslash stand as three octal digits.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, after)) = rest.split_first() {
+        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) if first == b'\\' => {
+                bytes.push(byte);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            _ => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mountinfo_is_parsed() {
+        let table = b"36 35 98:0 / /mnt/a\\040b rw,noatime master:1 - fuse.layerfs image ro\n\
+            37 35 0:52 /sub /x rw - ext3 /dev/root rw\nnonsense\n";
+        let lines: Vec<_> = mount_lines(table).collect();
+        let expected = [("98:0", "/mnt/a b", "fuse.layerfs"), ("0:52", "/x", "ext3")];
+        let expected = expected.map(|(device, mount_point, kind)| MountLine {
+            device: device.to_owned(),
+            mount_point: mount_point.into(),
+            kind: kind.to_owned(),
+        });
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn dead_mounts_are_forgotten_and_live_ones_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let registry = Registry::at(directory.path().to_owned(), uid).unwrap();
+        let record = |pid, name: Option<&str>| MountRecord {
+            pid,
+            mount_point: format!("/mnt/{pid}").into(),
+            source: "image".to_owned(),
+            name: name.map(str::to_owned),
+            writable: false,
+            since: 1,
+        };
+        let (live, dead) = (record(1, Some("one")), record(2, None));
+        registry.write(&live).unwrap();
+        registry.write(&dead).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(registry.socket_path(1)).unwrap();
+        assert_eq!(registry.mounts().unwrap(), std::slice::from_ref(&live));
+        assert!(!registry.record_path(2).exists());
+        assert_eq!(registry.find(Path::new("one")).unwrap(), Some(live.clone()));
+        assert_eq!(registry.find(Path::new("/mnt/1/")).unwrap(), Some(live));
+        assert_eq!(registry.find(Path::new("/mnt/2")).unwrap(), None);
+        registry.remove(1);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        assert!(Registry::at(directory.path().to_owned(), uid).is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! Ending a mount from outside.
+
+use super::control::{self, Request, Response};
+use super::registry::{absolute, mount_lines};
+use super::{MountError, MountRecord, Registry, attach};
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a server may take to end after its mount has gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How to unmount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmount {
+    /// Only when nobody uses it; wait until the server has ended.
+    Plain,
+    /// At once for the eyes of everyone; the server ends when its last user has gone.
+    Lazy,
+    /// Break the connection first: whatever waits for the mount fails.
+    Force,
+}
+
+/// Unmounts what is mounted on the directory `target` or has that name.
+pub fn unmount(registry: &Registry, target: &Path, how: Unmount) -> Result<(), MountError> {
+    let Some(record) = registry.find(target)? else {
+        let place = unrecorded(target).ok_or_else(|| MountError::NotMounted(target.display().to_string()))?;
+        return take_away(&place, how);
+    };
+    let server = wait_for_end(registry, &record, how);
+    take_away(&record.mount_point, how)?;
+    if let Some(mut server) = server {
+        // The end of the stream is the end of the server; an error says that it takes longer than anyone waits.
+        if server.read(&mut [0]).is_err() {
+            log::warn!("the server of {} has not ended yet", record.mount_point.display());
+        }
+    }
+    Ok(())
+}
+
+fn take_away(place: &Path, how: Unmount) -> Result<(), MountError> {
+    if how == Unmount::Force {
+        attach::abort(place);
+    }
+    attach::detach(place, how != Unmount::Plain)
+}
+
+/// A connection that ends when the server does; none when that is not waited for.
+fn wait_for_end(registry: &Registry, record: &MountRecord, how: Unmount) -> Option<UnixStream> {
+    if how == Unmount::Lazy {
+        return None;
+    }
+    match control::ask(registry, record, &Request::WaitForEnd) {
+        Ok((Response::Waiting, stream)) => {
+            stream.set_read_timeout(Some(PATIENCE)).ok()?;
+            Some(stream)
+        }
+        _ => None,
+    }
+}
+
+/// The mount point `target`, when something of ours is mounted there that no live server has recorded.
+fn unrecorded(target: &Path) -> Option<PathBuf> {
+    let place = absolute(target);
+    let table = std::fs::read("/proc/self/mountinfo").ok()?;
+    let line = mount_lines(&table).filter(|line| line.mount_point == place).last()?;
+    matches!(line.kind.as_str(), "fuse.layerfs" | "fuse.fuse-overlayfs").then_some(place)
+}
