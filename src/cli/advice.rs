@@ -10,7 +10,7 @@ pub(super) fn of(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         let image = cause.downcast_ref::<ImageError>().and_then(for_image);
         let store = || cause.downcast_ref::<StoreError>().and_then(for_store);
-        let reference = || cause.downcast_ref::<InvalidReference>().and_then(for_reference);
+        let reference = || cause.downcast_ref::<InvalidReference>().map(for_reference);
         let mount = || cause.downcast_ref::<MountError>().and_then(MountError::hint);
         image.or_else(store).or_else(reference).or_else(mount)
     })
@@ -41,7 +41,7 @@ fn for_store(error: &StoreError) -> Option<String> {
             return Some(format!("choose another name, or remove it: `layerfs rm {name}`"));
         }
         StoreError::ContainerBusy(name) => return Some(format!("unmount it first: `layerfs umount {name}`")),
-        StoreError::Reference { source, .. } => return for_reference(source),
+        StoreError::Reference { source, .. } => return Some(for_reference(source)),
         StoreError::Io { .. } | StoreError::ContainerName(_) | StoreError::CacheKey(_) => return None,
     };
     Some(text.to_owned())
@@ -51,7 +51,7 @@ fn for_image(error: &ImageError) -> Option<String> {
     let text = match error {
         _ if error.is_disk_full() => "`layerfs df` shows what takes the space, `layerfs prune` frees what nobody needs",
         ImageError::Store(error) => return for_store(error),
-        ImageError::Reference { source, .. } => return for_reference(source),
+        ImageError::Reference { source, .. } => return Some(for_reference(source)),
         ImageError::NotAnImage { .. } => {
             "load takes docker-archives, OCI archives and OCI layout directories; `layerfs import` takes a tar of a root file system"
         }
@@ -76,10 +76,10 @@ fn for_image(error: &ImageError) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn for_reference(error: &InvalidReference) -> Option<String> {
+fn for_reference(error: &InvalidReference) -> String {
     let text = match error {
         InvalidReference::Digest(InvalidDigest::Algorithm(_)) => "give the image's sha256 digest, or its tag",
         _ => "a reference is [HOST[:PORT]/]PATH[:TAG][@DIGEST], the path in lower case",
     };
-    Some(text.to_owned())
+    text.to_owned()
 }

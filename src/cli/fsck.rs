@@ -47,13 +47,14 @@ fn text(report: &FsckReport, quiet: bool) -> String {
     for finding in &report.findings {
         let affects =
             if finding.affects.is_empty() { String::new() } else { format!(" [{}]", finding.affects.join(", ")) };
-        text.push_str(&format!("{}: {}{affects}\n", outcome(finding), finding.problem));
+        text = text + outcome(finding) + ": " + &finding.problem + &affects + "\n";
     }
     if quiet {
         return text;
     }
     let count = |wanted: Outcome| report.findings.iter().filter(|finding| finding.outcome == wanted).count();
-    text.push_str(&format!("{} images, {} blobs, {}: ", report.images, report.blobs, human_size(report.bytes)));
+    let checked = format!("images: {}, blobs: {}, {}: ", report.images, report.blobs, human_size(report.bytes));
+    text += &checked;
     if report.findings.is_empty() {
         return text + "clean\n";
     }

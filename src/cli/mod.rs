@@ -7,6 +7,7 @@ mod advice;
 mod cat;
 mod df;
 mod error;
+mod export;
 mod fsck;
 mod history;
 mod image_argument;
@@ -27,6 +28,8 @@ mod pull;
 mod push;
 mod registry_options;
 mod rmi;
+mod save;
+mod squash;
 mod table;
 mod tag;
 mod transfer;
@@ -80,6 +83,9 @@ enum Verb {
     Push(push::Args),
     Load(load::Args),
     Import(import::Args),
+    Save(save::Args),
+    Export(export::Args),
+    Squash(squash::Args),
     Images(images::Args),
     Inspect(inspect::Args),
     History(history::Args),
@@ -118,6 +124,9 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Push(args) => push::run(args, global),
         Verb::Load(args) => load::run(args, global),
         Verb::Import(args) => import::run(args, global),
+        Verb::Save(args) => save::run(args, global),
+        Verb::Export(args) => export::run(args, global),
+        Verb::Squash(args) => squash::run(args, global),
         Verb::Images(args) => images::run(args, global),
         Verb::Inspect(args) => inspect::run(args, global),
         Verb::History(args) => history::run(args, global),

@@ -29,7 +29,7 @@ impl Bars {
 }
 
 struct Bar {
-    bar: ProgressBar,
+    line: ProgressBar,
     all: MultiProgress,
     started: Instant,
     shown: Arc<AtomicBool>,
@@ -45,13 +45,13 @@ impl Progress for Bars {
         }
         bar.set_message(label.to_owned());
         let bar = self.all.add(bar);
-        Box::new(Bar { bar, all: self.all.clone(), started: self.started, shown: Arc::clone(&self.shown) })
+        Box::new(Bar { line: bar, all: self.all.clone(), started: self.started, shown: Arc::clone(&self.shown) })
     }
 }
 
 impl LayerProgress for Bar {
     fn advance(&self, bytes: u64) {
-        self.bar.inc(bytes);
+        self.line.inc(bytes);
         let due = self.started.elapsed() > PATIENCE;
         if due && !self.shown.swap(true, Ordering::Relaxed) {
             self.all.set_draw_target(ProgressDrawTarget::stderr());
@@ -61,6 +61,6 @@ impl LayerProgress for Bar {
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        self.line.finish_and_clear();
     }
 }

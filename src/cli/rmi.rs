@@ -27,7 +27,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     for image in &args.images {
         match store.remove_image(image, args.force) {
             Ok(removed) if args.format == Format::Json => all.extend(removed),
-            Ok(removed) => print(&removed.iter().map(|line| format!("{line}\n")).collect::<String>())?,
+            Ok(removed) => print(&removed.iter().map(|line| line.to_string() + "\n").collect::<String>())?,
             Err(error) => {
                 super::error::report(&error.into());
                 failed = true;

@@ -64,7 +64,7 @@ pub fn append(
     store_image(session, config, layers)
 }
 
-fn store_image(session: &Session, config: ImageConfig, layers: Vec<Descriptor>) -> Result<Appended> {
+pub(super) fn store_image(session: &Session, config: ImageConfig, layers: Vec<Descriptor>) -> Result<Appended> {
     let bytes = config.to_bytes();
     let id = session.put_document(&bytes)?;
     let manifest = Manifest::new(Descriptor::of(MediaType::OciConfig, &bytes), layers).to_bytes();

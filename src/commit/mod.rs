@@ -9,12 +9,14 @@ mod append;
 mod capture;
 mod clock;
 mod pipe;
+mod squash;
 #[cfg(test)]
 mod tests;
 
 pub use append::{Appended, Step, append, empty_config};
 pub use capture::{Captured, capture};
 pub use clock::{Clock, InvalidEpoch};
+pub use squash::{flatten, squash};
 
 use crate::diff;
 use crate::image::ImageError;

@@ -24,9 +24,9 @@ fn apply(config: &mut ContainerConfig, name: &str, rest: &str) -> Result<(), Str
         return Err(format!("{name} needs an argument"));
     }
     match name {
-        "CMD" => config.cmd = Some(command(config, rest)?),
+        "CMD" => config.cmd = Some(command(config, rest)),
         "ENTRYPOINT" => {
-            config.entrypoint = Some(command(config, rest)?);
+            config.entrypoint = Some(command(config, rest));
             // As in a Dockerfile, a new entry point does not take the arguments of the old one.
             config.cmd = None;
         }
@@ -49,16 +49,16 @@ fn apply(config: &mut ContainerConfig, name: &str, rest: &str) -> Result<(), Str
 }
 
 /// The exec form as it stands, the shell form behind a shell.
-fn command(config: &ContainerConfig, rest: &str) -> Result<Vec<String>, String> {
+fn command(config: &ContainerConfig, rest: &str) -> Vec<String> {
     if let Some(list) = json_list(rest) {
-        return Ok(list);
+        return list;
     }
     if rest.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let mut command = config.shell.clone().unwrap_or_else(|| SHELL.map(str::to_owned).to_vec());
     command.push(rest.to_owned());
-    Ok(command)
+    command
 }
 
 fn json_list(rest: &str) -> Option<Vec<String>> {

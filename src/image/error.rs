@@ -192,8 +192,9 @@ impl ImageError {
             | Self::Compression { .. }
             | Self::Mismatch { .. }
             | Self::Archive { .. }
-            | Self::Incomplete { .. } => true,
-            Self::Store(StoreError::Mismatch(_)) => true,
+            | Self::Incomplete { .. }
+            | Self::Store(StoreError::Mismatch(_)) => true,
+            Self::Read { source, .. } => source.kind() == io::ErrorKind::UnexpectedEof,
             _ => false,
         }
     }
@@ -201,5 +202,5 @@ impl ImageError {
 
 /// Whether an error of a stream comes from its compression, not from the file below.
 pub(super) fn is_compression_error(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<compression::Error>())
+    error.get_ref().and_then(|inner| inner.downcast_ref::<compression::Error>()).is_some()
 }

@@ -166,20 +166,15 @@ impl<'a> Pass<'a> {
             } else {
                 let (to_inflater, inflater) = channel();
                 let inflating = scope.spawn(move || self.inflate(ChunkReader::new(inflater), &outputs));
-                (self.read(pool, first, input, progress, vec![to_inflater]), self.join(inflating))
+                (self.read(pool, first, input, progress, vec![to_inflater]), join(inflating))
             };
-            (raw, inflated, self.join(hashing), self.join(indexing))
+            (raw, inflated, join(hashing), join(indexing))
         });
         // The input's own failure comes first, then the inflater's: what the others saw follows from it.
         let raw = raw?;
         inflated?;
         let (diff_id, tar_size) = hashed;
         self.verify(raw.hashed.unwrap_or((diff_id, tar_size)), diff_id, tar_size, raw, tar, indexed)
-    }
-
-    /// A thread's result. A panic there goes on here.
-    fn join<T>(&self, handle: ScopedJoinHandle<'_, T>) -> T {
-        handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// Compares everything with what was expected, the bytes as they came first, and publishes.
@@ -218,6 +213,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Reads the input to its end, hashing and keeping it where it is compressed, and passes it on.
+    #[expect(clippy::needless_pass_by_value, reason = "the end of the outputs is what tells the consumers to finish")]
     fn read(
         &self,
         pool: &Pool,
@@ -241,7 +237,7 @@ impl<'a> Pass<'a> {
                 hasher.update(&chunk);
             }
             if let Some(writer) = &mut writer {
-                writer.write_all(&chunk).map_err(|source| self.write_error(writer, source))?;
+                writer.write_all(&chunk).map_err(|source| write_error(writer, source))?;
             }
             drop(chunk);
             next = pool.fill(input).map_err(|source| self.input_error(source))?;
@@ -269,7 +265,7 @@ impl<'a> Pass<'a> {
         let failure = Mutex::new(None);
         let result = self.index_entries(Keeping { chunks: ChunkReader::new(chunks), tar, failure: &failure });
         match failure.into_inner() {
-            Some(source) => Err(self.write_error(tar, source)),
+            Some(source) => Err(write_error(tar, source)),
             None => result,
         }
     }
@@ -293,10 +289,15 @@ impl<'a> Pass<'a> {
         }
         ImageError::Read { what: self.label.clone(), source }
     }
+}
 
-    fn write_error(&self, writer: &BlobWriter<'_>, source: io::Error) -> ImageError {
-        StoreError::Io { path: writer.path().to_owned(), source }.into()
-    }
+fn write_error(writer: &BlobWriter<'_>, source: io::Error) -> ImageError {
+    StoreError::Io { path: writer.path().to_owned(), source }.into()
+}
+
+/// A thread's result. A panic there goes on here.
+fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
+    handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn hash(chunks: &Receiver<Arc<Chunk>>) -> (Digest, u64) {

@@ -69,7 +69,7 @@ pub(super) struct PlannedImage {
 #[derive(Debug)]
 pub(super) enum PlannedManifest {
     /// As the archive has it.
-    Given { bytes: Vec<u8>, descriptor: Descriptor },
+    Given { bytes: Vec<u8>, descriptor: Box<Descriptor> },
     /// To be made when the layers are known: docker-archives have none.
     Made,
 }
@@ -83,13 +83,16 @@ pub(super) struct PlannedLayer {
     pub(super) diff_id: Digest,
 }
 
+/// A list of images by platform: its bytes and what points to it.
+pub(super) type PlannedIndex = (Vec<u8>, Descriptor);
+
 /// What a name will point to.
 #[derive(Debug)]
 pub(super) struct PlannedEntry {
     pub(super) references: Vec<Reference>,
     pub(super) images: Vec<PlannedImage>,
     /// The list of images by platform, where it is kept.
-    pub(super) index: Option<(Vec<u8>, Descriptor)>,
+    pub(super) index: Option<PlannedIndex>,
 }
 
 /// Loads images into the store.
@@ -290,7 +293,7 @@ fn store_documents(
         let descriptor = match &image.manifest {
             PlannedManifest::Given { bytes, descriptor } => {
                 session.put_verified(descriptor, bytes)?;
-                descriptor.clone()
+                (**descriptor).clone()
             }
             PlannedManifest::Made => {
                 let bytes = made_manifest(image, layers).to_bytes();

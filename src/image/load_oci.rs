@@ -3,7 +3,7 @@
 use super::archive_files::ArchiveFiles;
 use super::error::{ImageError, ImageResult};
 use super::ingest::Expected;
-use super::load::{LoadOptions, PlannedEntry, PlannedImage, PlannedLayer, PlannedManifest};
+use super::load::{LoadOptions, PlannedEntry, PlannedImage, PlannedIndex, PlannedLayer, PlannedManifest};
 use super::load_docker::{check_platform, docker_names};
 use super::source::layout_reference;
 use crate::oci::{
@@ -86,7 +86,7 @@ impl Layout<'_> {
         Ok(PlannedEntry { references, images, index })
     }
 
-    fn plan_target(&self, entry: &Descriptor) -> ImageResult<(Vec<PlannedImage>, Option<(Vec<u8>, Descriptor)>)> {
+    fn plan_target(&self, entry: &Descriptor) -> ImageResult<(Vec<PlannedImage>, Option<PlannedIndex>)> {
         let bytes = self.blob("manifest", entry)?;
         let in_document = |source| ImageError::Document { what: format!("manifest {}", entry.digest), source };
         match ManifestKind::parse(Some(&entry.media_type), &bytes).map_err(in_document)? {
@@ -103,7 +103,7 @@ impl Layout<'_> {
         index: &Index,
         bytes: &[u8],
         descriptor: &Descriptor,
-    ) -> ImageResult<(Vec<PlannedImage>, Option<(Vec<u8>, Descriptor)>)> {
+    ) -> ImageResult<(Vec<PlannedImage>, Option<PlannedIndex>)> {
         // Archives of one platform may list others that they do not have.
         let has =
             |entry: &&Descriptor| self.files.document(&blob_name(&entry.digest)).is_ok_and(|bytes| bytes.is_some());
@@ -164,7 +164,7 @@ impl Layout<'_> {
         };
         let layers = manifest.layers.iter().zip(&parsed.rootfs.diff_ids).map(layer).collect();
         let config_digest = manifest.config.digest;
-        let manifest = PlannedManifest::Given { bytes, descriptor: entry.clone() };
+        let manifest = PlannedManifest::Given { bytes, descriptor: Box::new(entry.clone()) };
         Ok(PlannedImage { config, config_digest, manifest, layers })
     }
 

@@ -7,7 +7,9 @@
 //! makes what is missing of a layer from what is there.
 
 mod archive_files;
+mod bundle;
 mod change;
+mod compress;
 mod error;
 mod fsck;
 mod import;
@@ -19,10 +21,12 @@ mod load_oci;
 mod pipe;
 mod progress;
 mod repair;
+mod save;
 mod source;
 mod stream;
 
 pub use change::apply_change;
+pub use compress::{LayerForm, layer_in_form};
 pub use error::{ImageError, ImageResult};
 pub use fsck::{Finding, FsckOptions, FsckReport, Outcome, fsck};
 pub use import::{ImportOptions, creation_time, import};
@@ -30,4 +34,5 @@ pub use ingest::{Expected, Ingested, Limits, has_layer, ingest_layer};
 pub use layers::{ensure_layer, ensure_layers, open_layer, open_layers};
 pub use load::{LoadOptions, Loaded, load, resolve_or_load};
 pub use progress::{LayerProgress, NoProgress, Progress};
+pub use save::{SaveFormat, SaveOptions, save_archive, save_directory};
 pub use source::{ArchiveFormat, Location, Source};

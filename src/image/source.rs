@@ -54,7 +54,7 @@ impl Source {
             "docker-archive" => ArchiveFormat::Docker,
             _ => return None,
         };
-        let (location, name) = split_name(rest, |path| path.exists());
+        let (location, name) = split_name(rest, Path::exists);
         let location = if location == "-" { Location::Stdin } else { Location::Path(PathBuf::from(location)) };
         Some(Self { location, format, name })
     }
@@ -75,7 +75,7 @@ impl Source {
         let mut name = path.file_name()?.to_str()?.to_ascii_lowercase();
         for extension in [".gz", ".zst", ".tgz", ".tar", ".oci", ".docker"] {
             if let Some(shorter) = name.strip_suffix(extension).filter(|shorter| !shorter.is_empty()) {
-                name = shorter.to_owned();
+                name.truncate(shorter.len());
             }
         }
         name.parse::<Reference>().is_ok_and(|reference| reference.tag().is_none()).then_some(name)

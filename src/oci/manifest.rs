@@ -100,6 +100,7 @@ pub struct Index {
 }
 
 /// A manifest or an index: what a reference can point to.
+#[expect(clippy::large_enum_variant, reason = "one at a time, never in bulk")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ManifestKind {
     /// One image.

@@ -218,7 +218,8 @@ impl Store {
         Ok(Users { leases, dead_leases, containers, session_digests, dead_stage })
     }
 
-    /// Everything that `entries` and `users` need, and the build cache where `cache` says so.
+    /// Everything that `entries` and `users` need. With `cache` also what saves work later: what the build cache refers to, and
+    /// the forms into which layers that are needed were compressed here.
     pub(super) fn reachable(&self, entries: &[IndexEntry], users: &Users, cache: bool) -> StoreResult<Reachable> {
         let mut reachable = Reachable::default();
         for entry in entries {
@@ -235,6 +236,9 @@ impl Store {
         }
         for digest in loose {
             self.mark_loose(&digest, &mut reachable);
+        }
+        if cache {
+            self.mark_compressed(&mut reachable)?;
         }
         Ok(reachable)
     }
@@ -268,6 +272,16 @@ impl Store {
         if let Some(config) = config.and_then(|bytes| ImageConfig::parse(&bytes).ok()) {
             reachable.digests.extend(config.rootfs.diff_ids);
         }
+    }
+
+    fn mark_compressed(&self, reachable: &mut Reachable) -> StoreResult<()> {
+        for (_, diff_id) in self.digest_files("compressed/sha256")? {
+            if reachable.contains(&diff_id) {
+                let made_here = self.compressed(&diff_id)?.into_iter().filter(|form| form.parameters.is_some());
+                reachable.digests.extend(made_here.map(|form| form.digest));
+            }
+        }
+        Ok(())
     }
 
     /// Marks a digest that may be of anything.

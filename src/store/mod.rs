@@ -9,7 +9,8 @@
 //!   lock                        the one lock; see below
 //!   blobs/sha256/<hex>          manifests, configurations, layers as they came, and each layer's plain tar
 //!   toc/sha256/<hex>            the table of contents of the layer with that diffID
-//!   compressed/sha256/<hex>     which compressed blobs are known to inflate to the layer with that diffID
+//!   compressed/sha256/<hex>     which compressed blobs are known to inflate to the layer with that diffID; those made
+//!                               here are kept as blobs until `prune --all`
 //!   containers/<name>/          a named writable mount: config.json, upper/, work/
 //!   cache/<key>                 records of the build cache
 //!   stage/<session>/            files being written, and `lease`: what the session needs

@@ -124,7 +124,12 @@ impl Store {
         parts.blobs.extend(manifest.layers.iter().map(|layer| layer.digest));
         if let Ok(image) = self.image(target, None) {
             parts.told.extend(image.layers.iter().rev().map(|layer| (layer.chain_id, layer.diff_id)));
-            parts.blobs.extend(image.diff_ids());
+            for diff_id in image.diff_ids() {
+                parts.blobs.push(diff_id);
+                // What cannot be read is left for `prune`.
+                let forms = self.compressed(&diff_id).unwrap_or_default();
+                parts.blobs.extend(forms.iter().map(|form| form.digest));
+            }
         }
     }
 }

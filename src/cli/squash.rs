@@ -1,0 +1,49 @@
+//! `squash`: several layers made into one.
+
+use super::Global;
+use super::output::print;
+use super::progress::Bars;
+use crate::commit::{Clock, squash};
+use crate::image::resolve_or_load;
+use crate::oci::{Platform, Reference};
+use anyhow::bail;
+use std::process::ExitCode;
+
+/// Makes one layer of all layers of an image, or of its last ones
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    image: String,
+    /// The name of the result; without one, the name that IMAGE was given by moves to it
+    #[arg(value_name = "TARGET")]
+    target: Option<Reference>,
+    /// The same as TARGET
+    #[arg(short, long, value_name = "TARGET", conflicts_with = "target")]
+    tag: Option<Reference>,
+    /// Only the last N layers
+    #[arg(short = 'n', long, value_name = "N")]
+    last: Option<usize>,
+    /// Of an image for several platforms, this one
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+}
+
+pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let store = global.store()?;
+    let image = resolve_or_load(&store, &args.image, args.platform.as_ref(), &Bars::new(false))?;
+    let count = image.layers.len();
+    match args.last {
+        Some(0) => bail!("--last takes a number from 1 on"),
+        Some(last) if last > count => bail!("{} has {count} layers, not {last}", image.label()),
+        _ => {}
+    }
+    let own_name = || args.image.parse::<Reference>().ok().map(Reference::or_latest);
+    let own_name = || own_name().filter(|name| image.references.contains(name));
+    let target = args.target.clone().or_else(|| args.tag.clone()).map(Reference::or_latest).or_else(own_name);
+    let session = store.session()?;
+    let squashed = squash(&session, &image, args.last, Clock::from_environment()?)?;
+    session.set_reference(target.as_ref(), &squashed.manifest)?;
+    print(&format!("{}\n", squashed.id))?;
+    Ok(ExitCode::SUCCESS)
+}
