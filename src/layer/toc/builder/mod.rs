@@ -13,6 +13,8 @@ mod resolve;
 mod tree;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 use super::{BuildError, DiffId};
