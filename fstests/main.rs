@@ -3,6 +3,7 @@
 
 mod archives;
 mod mount_ro;
+mod oracle;
 mod registry;
 mod sandbox;
 mod support;

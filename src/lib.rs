@@ -37,5 +37,3 @@ pub mod union;
 
 #[cfg(test)]
 mod ranks;
-#[cfg(test)]
-mod testing;

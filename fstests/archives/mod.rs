@@ -6,5 +6,4 @@ mod compression;
 mod read;
 mod seen;
 mod source;
-mod speed;
 mod write;

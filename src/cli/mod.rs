@@ -20,6 +20,7 @@ mod logout;
 mod ls;
 mod mount;
 mod output;
+mod overlay;
 mod printable;
 mod progress;
 mod prune;
@@ -40,6 +41,7 @@ pub use printable::{human_size, printable};
 
 use crate::store::Store;
 use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -75,6 +77,7 @@ impl Global {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Mount(mount::Args),
+    Overlay(overlay::Args),
     Umount(umount::Args),
     Ps(ps::Args),
     Ls(ls::Args),
@@ -101,7 +104,11 @@ enum Verb {
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
     crate::sandbox::reenter();
-    let cli = Cli::parse();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(printed) = overlay::print_version(&arguments) {
+        return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let cli = Cli::parse_from(overlay::translate(arguments));
     init_log(cli.global.verbose);
     match run(&cli) {
         Ok(code) => code,
@@ -116,6 +123,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let global = &cli.global;
     match &cli.verb {
         Verb::Mount(args) => mount::run(args, global),
+        Verb::Overlay(args) => overlay::run(args, global),
         Verb::Umount(args) => umount::run(args, global),
         Verb::Ps(args) => ps::run(args, global),
         Verb::Ls(args) => ls::run(args, global),

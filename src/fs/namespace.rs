@@ -27,7 +27,7 @@ impl LayerFs {
         if self.find(&directory, name)?.is_some() {
             return Err(FsError::Exists);
         }
-        let over = self.over(writable, &directory, place, kind.is_directory())?;
+        let over = over(writable, &directory, place, kind.is_directory())?;
         let created = match writable.upper.create(place, new, over) {
             // A whiteout where none is needed: left by another program, or by a lower layer that went.
             Err(error) if is_exists(&error) && writable.upper.peek(place)? == InUpper::Whiteout => {
@@ -183,23 +183,6 @@ impl LayerFs {
         Ok(Spot { upper: writable.upper.peek(place)?, below })
     }
 
-    /// What a new object at a free name appears over.
-    fn over(
-        &self,
-        writable: &Writable,
-        directory: &LiveDirectory,
-        place: Place<'_>,
-        is_directory: bool,
-    ) -> FsResult<Over> {
-        let merged = !lowers_of(&directory.made().sources).is_empty();
-        let upper = if merged { writable.upper.peek(place)? } else { InUpper::Nothing };
-        let steps = mutation::create(Spot { upper, below: Below::Nothing }, is_directory);
-        Ok(match steps.first() {
-            Some(&Step::PublishOverWhiteout { opaque }) => Over::Whiteout { opaque },
-            _ => Over::Nothing,
-        })
-    }
-
     /// What the union shows under `name`.
     pub(super) fn find(&self, directory: &LiveDirectory, name: &[u8]) -> FsResult<Option<(Ino, FileKind)>> {
         Ok(self.listing(directory)?.get(name).map(|listed| (listed.ino, listed.kind)))
@@ -209,6 +192,17 @@ impl LayerFs {
         let source = self.object(ino)?.metadata();
         Ok(self.layer(source)?.meta(source.ino)?.kind)
     }
+}
+
+/// What a new object at a free name appears over.
+fn over(writable: &Writable, directory: &LiveDirectory, place: Place<'_>, is_directory: bool) -> FsResult<Over> {
+    let merged = !lowers_of(&directory.made().sources).is_empty();
+    let upper = if merged { writable.upper.peek(place)? } else { InUpper::Nothing };
+    let steps = mutation::create(Spot { upper, below: Below::Nothing }, is_directory);
+    Ok(match steps.first() {
+        Some(&Step::PublishOverWhiteout { opaque }) => Over::Whiteout { opaque },
+        _ => Over::Nothing,
+    })
 }
 
 fn kind_of(kind: NewKind<'_>) -> FileKind {

@@ -42,10 +42,13 @@ impl LayerFs {
             (RenameMode::NoReplace, Some(_)) => return Err(FsError::Exists),
             (RenameMode::Exchange, None) => return Err(FsError::NotFound),
             (_, Some((other, _))) if other == ino => return Ok(()),
-            (RenameMode::Replace, Some((other, there))) => self.check_replaceable(&target, other, kind, there)?,
+            (RenameMode::Replace, Some((_, there))) => check_replaceable(kind, there)?,
             _ => {}
         }
         let moved = self.prepare(&source, ino, kind)?;
+        if let (RenameMode::Replace, Some((other, FileKind::Directory))) = (mode, target.object) {
+            self.check_empty(&target.directory, target.parent, target.place.name, other)?;
+        }
         let exchanged = match (mode, target.object) {
             (RenameMode::Exchange, Some((other, kind))) => Some(self.prepare(&target, other, kind)?),
             _ => None,
@@ -68,15 +71,6 @@ impl LayerFs {
         let dir = self.ensure_directory(parent)?;
         let object = self.find(&directory, name)?;
         Ok(End { parent, directory, place: Place { dir, name }, object })
-    }
-
-    fn check_replaceable(&self, target: &End<'_>, other: Ino, moved: FileKind, there: FileKind) -> FsResult<()> {
-        match (moved.is_directory(), there.is_directory()) {
-            (true, false) => Err(FsError::NotDirectory),
-            (false, true) => Err(FsError::IsDirectory),
-            (false, false) => Ok(()),
-            (true, true) => self.check_empty(&target.directory, target.parent, target.place.name, other),
-        }
     }
 
     /// Brings what is to be moved to the upper and says what it is there.
@@ -269,5 +263,13 @@ impl LayerFs {
         }
         names.reverse();
         Ok([&b"/"[..], &names.join(&b'/')].concat())
+    }
+}
+
+fn check_replaceable(moved: FileKind, there: FileKind) -> FsResult<()> {
+    match (moved.is_directory(), there.is_directory()) {
+        (true, false) => Err(FsError::NotDirectory),
+        (false, true) => Err(FsError::IsDirectory),
+        _ => Ok(()),
     }
 }

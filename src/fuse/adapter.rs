@@ -270,7 +270,6 @@ impl Filesystem for Adapter {
         self.spinner.wait();
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the protocol library's signature")]
     fn setattr(
         &self,
         request: &Request,

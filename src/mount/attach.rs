@@ -44,6 +44,10 @@ fn mount_directly(mount_point: &Path, source: &str, options: &MountOptions) -> R
     if options.allow_other {
         data.push_str(",allow_other");
     }
+    if let Some(context) = &options.context {
+        data.push(',');
+        data.push_str(context);
+    }
     let failed = |cause: io::Error| MountError::Mount { path: mount_point.to_owned(), source: cause };
     let data = CString::new(data).map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
     let kind = format!("fuse.{}", options.subtype);

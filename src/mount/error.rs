@@ -1,7 +1,9 @@
 //! Why something could not be mounted or unmounted, and what to do about it.
 
 use crate::fuse::SessionError;
-use crate::union::StackError;
+use crate::layer::staging::StagingError;
+use crate::layer::upper::UpperError;
+use crate::union::{LayerError, StackError};
 use std::io;
 use std::path::PathBuf;
 
@@ -89,6 +91,37 @@ pub enum MountError {
         /// How many there are.
         count: usize,
     },
+    /// No lower directory at all.
+    #[error("no lowerdir given")]
+    NoLower,
+    /// An upper directory has to have a workdir.
+    #[error("upperdir needs a workdir")]
+    NoWork,
+    /// A workdir is of no use alone.
+    #[error("workdir without an upperdir")]
+    NoUpper,
+    /// A directory cannot be used.
+    #[error("{}", .path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// One directory lies in the other.
+    #[error("{} and {} overlap: a change of one would change the other", .one.display(), .other.display())]
+    Overlapping {
+        /// One of them.
+        one: PathBuf,
+        /// The other.
+        other: PathBuf,
+    },
+    /// A lower directory cannot be used.
+    #[error(transparent)]
+    Layer(LayerError),
+    /// The upper directory cannot be used.
+    #[error(transparent)]
+    Upper(#[from] UpperError),
     /// The layers make no stack.
     #[error(transparent)]
     Stack(#[from] StackError),
@@ -127,6 +160,18 @@ impl MountError {
                 path.display()
             ),
             Self::NotMounted(_) => "see what is mounted: layerfs ps".to_owned(),
+            Self::NoLower => "give the directories to unite: -o lowerdir=TOP:...:BOTTOM".to_owned(),
+            Self::NoWork => "give an empty directory on the same file system: -o workdir=DIR".to_owned(),
+            Self::NoUpper => "give the directory that takes the changes: -o upperdir=DIR".to_owned(),
+            Self::Upper(UpperError::Staging(StagingError::InUse { .. })) => {
+                "unmount the other mount first; layerfs ps lists them".to_owned()
+            }
+            Self::Upper(UpperError::Staging(StagingError::DifferentFilesystems { .. })) => {
+                "choose a workdir beside the upperdir".to_owned()
+            }
+            Self::Upper(UpperError::NoXattrs { .. } | UpperError::NoWhiteouts { .. }) => {
+                "choose an upperdir on ext4, xfs, btrfs or tmpfs".to_owned()
+            }
             Self::UnknownOption(_) => "see the options that exist: layerfs mount --help".to_owned(),
             _ => return None,
         })

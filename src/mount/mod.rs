@@ -15,6 +15,8 @@ mod control;
 mod error;
 pub mod image;
 mod options;
+pub mod overlay;
+pub mod overlay_options;
 mod registry;
 mod serve;
 mod tuning;

@@ -25,6 +25,10 @@ pub struct MountOptions {
     pub dirsync: bool,
     /// The mount point may have content, which then is hidden.
     pub nonempty: bool,
+    /// ACLs count, where the kernel checks permissions.
+    pub acl: bool,
+    /// The SELinux context option, `context=...`, passed on to the kernel.
+    pub context: Option<String>,
     /// The mount's source as it is shown, instead of the image.
     pub source: Option<String>,
     /// The type shown behind `fuse.`.
@@ -47,6 +51,8 @@ impl Default for MountOptions {
             sync: false,
             dirsync: false,
             nonempty: false,
+            acl: true,
+            context: None,
             source: None,
             subtype: "layerfs".to_owned(),
             open_mode: None,

@@ -93,7 +93,9 @@ fn serve_attached(
     signals: SignalSet,
     registry: &Registry,
 ) -> Result<(), MountError> {
-    let acl = attached.permissions_checked && (!plan.options.read_only || fs.stack().may_have_xattrs(ACL_PREFIX));
+    let acl = plan.options.acl
+        && attached.permissions_checked
+        && (!plan.options.read_only || fs.stack().may_have_xattrs(ACL_PREFIX));
     let mut options = ServerOptions { acl, ..ServerOptions::default() };
     options.open_mode = plan.options.open_mode.unwrap_or(options.open_mode);
     options.threads = plan.options.threads.unwrap_or(options.threads);

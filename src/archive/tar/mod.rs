@@ -29,6 +29,4 @@ pub use writer::Writer;
 pub const BLOCK: u64 = 512;
 
 #[cfg(test)]
-mod properties;
-#[cfg(test)]
 mod tests;

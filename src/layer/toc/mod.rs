@@ -7,8 +7,6 @@ mod builder;
 mod data;
 mod error;
 mod format;
-#[cfg(test)]
-mod fuzz;
 mod layer;
 mod source;
 mod tables;

@@ -10,8 +10,9 @@ use rustix::fs::{AtFlags, XattrFlags};
 use rustix::io::Errno;
 use std::io;
 
-/// The kernel's mark of a directory that holds copied-up or moved objects (`OVL_XATTR_IMPURE`): it needs the same knowledge.
-const IMPURE: &[u8] = b"impure";
+/// The mark of a directory that holds copied-up or moved objects. Not the kernel's own `impure`: it removes that one where it
+/// finds no origins of its own.
+const IMPURE: &[u8] = b"layerfs.impure";
 
 impl Upper {
     /// Sets one of overlay's records on `object`.

@@ -13,8 +13,6 @@ mod resolve;
 mod tree;
 
 #[cfg(test)]
-mod model;
-#[cfg(test)]
 mod tests;
 
 use super::{BuildError, DiffId};

@@ -11,7 +11,7 @@ use crate::layer::toc::testing;
 use crate::model::{DeviceNumber, FileKind, Timestamp};
 use crate::union::{self, Layer, LocalIno};
 
-pub(super) fn parse(line: &str) -> Entry {
+fn parse(line: &str) -> Entry {
     let path = |text: &str| EntryPath::parse(text.as_bytes(), &Limits::default()).unwrap();
     if let Some((name, target)) = line.split_once(" -> ") {
         return Entry::new(path(name), EntryKind::Symlink { target: target.into() });
@@ -76,7 +76,7 @@ fn describe(layer: &TocLayer, dir: LocalIno, path: &str, lines: &mut Vec<String>
     }
 }
 
-pub(super) fn tree(layer: &TocLayer) -> Vec<String> {
+fn tree(layer: &TocLayer) -> Vec<String> {
     let mut lines = Vec::new();
     describe(layer, layer.root(), "", &mut lines);
     lines

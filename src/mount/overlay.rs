@@ -1,0 +1,94 @@
+//! Directories as a filesystem: what `layerfs overlay` mounts.
+
+use super::overlay_options::{OverlayOptions, Redirect};
+use super::{MountError, MountPlan};
+use crate::fs::{LayerFs, Settings};
+use crate::layer::dir::{Descriptors, DirLayer, DirOptions, XattrPrefix};
+use crate::layer::upper::{Ownership, Upper, UpperOptions};
+use crate::union::{Follow, Layer, Stack};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The filesystem that `options` describe, and how it is mounted on `mount_point`.
+pub fn overlay(options: &OverlayOptions, mount_point: &Path) -> Result<(LayerFs, MountPlan), MountError> {
+    options.check()?;
+    check_apart(options)?;
+    let descriptors = Arc::new(Descriptors::for_this_process(options.lowers.len() as u64 + 4));
+    let prefix = prefix(options.userxattr);
+    let mut lowers: Vec<Arc<dyn Layer>> = Vec::new();
+    for path in options.lowers.iter().rev() {
+        let lower = DirOptions { owners: options.owners.clone(), ..DirOptions::new(prefix) };
+        let layer = DirLayer::open(path, lower, &descriptors).map_err(MountError::Layer)?;
+        lowers.push(Arc::new(layer));
+    }
+    let redirects = options.redirect != Redirect::NoFollow;
+    let follow = Follow { redirects, metacopy: true };
+    let fs = match (&options.upper, &options.work) {
+        (Some(upper), Some(work)) => {
+            let upper_options = UpperOptions {
+                prefix,
+                ownership: ownership(options.override_stat),
+                owners: options.owners.clone(),
+                volatile: options.volatile,
+            };
+            let upper = Upper::open(upper, work, upper_options, &descriptors)?;
+            let settings = Settings { redirect_dir: options.redirect == Redirect::On, metacopy: options.metacopy };
+            LayerFs::new_writable(lowers, upper, settings, follow)?
+        }
+        _ => LayerFs::new(Stack::new(lowers, None, follow)?),
+    };
+    Ok((fs, plan(options, mount_point)))
+}
+
+fn plan(options: &OverlayOptions, mount_point: &Path) -> MountPlan {
+    let lowers: Vec<_> = options.lowers.iter().map(|path| path.to_string_lossy()).collect();
+    let mut source = lowers.join(":");
+    if options.volatile {
+        log::warn!("volatile: nothing is synced to disk, a power loss may cost the whole upper");
+        source = format!("volatile:{source}");
+    }
+    let mut mount = options.mount.clone();
+    mount.read_only |= options.upper.is_none();
+    mount.acl = !options.noacl && ownership(options.override_stat) == Ownership::Real;
+    MountPlan { source, mount_point: mount_point.to_owned(), name: None, options: mount }
+}
+
+/// Whose attributes hold overlay's records: only root of the machine may write `trusted.` ones.
+pub fn prefix(userxattr: bool) -> XattrPrefix {
+    let own_namespace = || {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        map.split_whitespace().ne(["0", "0", "4294967295"])
+    };
+    if userxattr || !rustix::process::geteuid().is_root() || own_namespace() {
+        XattrPrefix::User
+    } else {
+        XattrPrefix::Trusted
+    }
+}
+
+/// How owners are kept: a plain user cannot give files away.
+pub fn ownership(override_stat: bool) -> Ownership {
+    if override_stat || !rustix::process::geteuid().is_root() { Ownership::Override } else { Ownership::Real }
+}
+
+/// An error unless upper, work and lowers lie beside each other: writing to one must not change another.
+fn check_apart(options: &OverlayOptions) -> Result<(), MountError> {
+    let real =
+        |path: &PathBuf| path.canonicalize().map_err(|source| MountError::Directory { path: path.clone(), source });
+    let lowers = options.lowers.iter().map(real).collect::<Result<Vec<_>, _>>()?;
+    let (Some(upper), Some(work)) = (&options.upper, &options.work) else { return Ok(()) };
+    let (upper, work) = (real(upper)?, real(work)?);
+    let overlap = |left: &Path, right: &Path| left.starts_with(right) || right.starts_with(left);
+    let others = lowers.iter().chain([&work]);
+    for other in others {
+        if overlap(&upper, other) {
+            return Err(MountError::Overlapping { one: upper, other: other.clone() });
+        }
+    }
+    for lower in &lowers {
+        if overlap(&work, lower) {
+            return Err(MountError::Overlapping { one: work, other: lower.clone() });
+        }
+    }
+    Ok(())
+}
