@@ -7,6 +7,7 @@ mod proxy;
 mod pull;
 mod push;
 mod raw;
+mod remote;
 mod secrets;
 mod server;
 mod tls;

@@ -2,6 +2,7 @@
 
 use super::Global;
 use super::image_argument::open_path;
+use super::registry_options::RegistryOptions;
 use crate::model::FileKind;
 use crate::union::{Node, Source, Stack};
 use anyhow::{Context, bail};
@@ -14,9 +15,11 @@ const CHUNK: usize = 1 << 20;
 /// Write the content of files of an image to standard output.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The files; symlinks are followed inside the image
+    /// The files; symlinks are followed inside the image. docker://IMAGE:PATH reads from an image at its registry
     #[arg(required = true, value_name = "IMAGE:PATH")]
     files: Vec<String>,
+    #[command(flatten)]
+    registry: RegistryOptions,
 }
 
 /// Runs the verb.
@@ -24,7 +27,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let store = global.store()?;
     let mut out = io::stdout().lock();
     for file in &args.files {
-        let (_image, stack, path) = open_path(&store, file)?;
+        let (_image, stack, path) = open_path(&store, file, &args.registry)?;
         let source = find(&stack, &path).with_context(|| file.clone())?;
         copy(&stack, source, &mut out).with_context(|| file.clone())?;
     }

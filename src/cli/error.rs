@@ -47,6 +47,12 @@ pub(super) fn report(error: &anyhow::Error) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
+/// Writes a line that is neither data nor an error to standard error.
+pub(super) fn note(text: &str) {
+    // Nobody is left to tell when standard error itself is closed.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// The chain of causes as one line. An error of the library tells of its cause itself, so what has been said is not said again.
 fn one_line(error: &anyhow::Error) -> String {
     let mut line = error.to_string();

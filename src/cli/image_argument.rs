@@ -1,6 +1,8 @@
 //! IMAGE and IMAGE:PATH arguments.
 
 use super::progress::Bars;
+use super::registry_options::RegistryOptions;
+use super::remote::{self, RemoteLayers};
 use crate::image::{open_layers, resolve_or_load};
 use crate::mount::image::{View, stack};
 use crate::store::{ImageRecord, Store, UseLease};
@@ -9,7 +11,7 @@ use anyhow::anyhow;
 use std::sync::Arc;
 
 /// What an image that is not in the store begins with.
-const PREFIXES: [&str; 3] = ["oci:", "oci-archive:", "docker-archive:"];
+const PREFIXES: [&str; 4] = ["oci:", "oci-archive:", "docker-archive:", remote::PREFIX];
 
 /// An image that is in the store, and stays there as long as this lives.
 #[derive(Debug)]
@@ -21,6 +23,7 @@ pub(super) struct OpenImage {
 
 /// Opens the image that `text` names and holds on to it for `user`, which is what others are told.
 pub(super) fn open_image(store: &Store, text: &str, user: &str) -> anyhow::Result<OpenImage> {
+    let text = text.strip_prefix(remote::PREFIX).unwrap_or(text);
     let record = resolve_or_load(store, text, None, &Bars::new(false))?;
     hold(store, record, user)
 }
@@ -31,15 +34,33 @@ fn hold(store: &Store, record: ImageRecord, user: &str) -> anyhow::Result<OpenIm
     Ok(OpenImage { record, layers, _lease: lease })
 }
 
-/// The stack of the image in `IMAGE:PATH`, and the path. Without a path it is the root.
-pub(super) fn open_path(store: &Store, text: &str) -> anyhow::Result<(OpenImage, Stack, Vec<u8>)> {
+/// What keeps the layers of a stack where they are.
+#[derive(Debug)]
+#[expect(dead_code, reason = "only held")]
+pub(super) enum Held {
+    /// An image of the store.
+    Image(Box<OpenImage>),
+    /// Layers of an image at a registry.
+    Remote(RemoteLayers),
+}
+
+/// The stack of the image in `IMAGE:PATH`, and the path. Without a path it is the root. Of an image at a registry, the layers that
+/// are needed for the path are fetched.
+pub(super) fn open_path(
+    store: &Store,
+    text: &str,
+    registry: &RegistryOptions,
+) -> anyhow::Result<(Held, Stack, Vec<u8>)> {
     let mut failure = None;
     for (name, path) in splits(text) {
-        match open_image(store, name, "a look into it") {
-            Ok(image) => {
-                let stack = stack(image.layers.clone(), View::Merged)?;
-                return Ok((image, stack, path.as_bytes().to_vec()));
-            }
+        let opened = match name.strip_prefix(remote::PREFIX) {
+            Some(name) => remote::open(store, name, path.as_bytes(), registry)
+                .map(|remote| (remote.layers.clone(), Held::Remote(remote))),
+            None => open_image(store, name, "a look into it")
+                .map(|image| (image.layers.clone(), Held::Image(Box::new(image)))),
+        };
+        match opened {
+            Ok((layers, held)) => return Ok((held, stack(layers, View::Merged)?, path.as_bytes().to_vec())),
             Err(error) => failure = failure.or(Some(error)),
         }
     }
@@ -77,6 +98,8 @@ mod tests {
         assert_eq!(splits("debian:etc"), [("debian:etc", "/"), ("debian", "etc")]);
         assert_eq!(splits("oci:/dir:/etc"), [("oci:/dir", "/etc")]);
         assert_eq!(splits("docker-archive:a.tar"), [("docker-archive:a.tar", "/")]);
+        assert_eq!(splits("docker://host:5000/a:1:/etc"), [("docker://host:5000/a:1", "/etc")]);
+        assert_eq!(splits("docker://debian"), [("docker://debian", "/")]);
         assert_eq!(splits("debian"), [("debian", "/")]);
         assert_eq!(splits("debian:"), [("debian:", "/"), ("debian", "/")]);
     }

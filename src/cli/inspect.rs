@@ -3,6 +3,8 @@
 use super::Global;
 use super::output::{Format, print_json};
 use super::progress::Bars;
+use super::registry_options::RegistryOptions;
+use super::remote;
 use crate::image::resolve_or_load;
 use crate::oci::{Platform, Reference};
 use crate::store::{Container, ImageRecord, LayerRecord, Store, StoreError};
@@ -18,6 +20,11 @@ pub(super) struct Args {
     /// Of an image for several platforms, this one
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
+    /// Ask the image's registry instead of the store; docker://IMAGE means the same
+    #[arg(long)]
+    remote: bool,
+    #[command(flatten)]
+    registry: RegistryOptions,
     /// How to print it; text is JSON here as well
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -28,7 +35,13 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let mut described = Vec::new();
     let mut failed = false;
     for name in &args.names {
-        match describe(&store, name, args.platform.as_ref()) {
+        let remote = name.strip_prefix(remote::PREFIX).or_else(|| args.remote.then_some(name.as_str()));
+        let platform = args.platform.as_ref();
+        let value = match remote {
+            Some(name) => remote::describe(name, platform, &args.registry),
+            None => describe(&store, name, platform),
+        };
+        match value {
             Ok(value) => described.push(value),
             Err(error) => {
                 super::error::report(&error);

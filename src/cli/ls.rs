@@ -2,6 +2,7 @@
 
 use super::image_argument::open_path;
 use super::output::Format;
+use super::registry_options::RegistryOptions;
 use super::{Global, printable};
 use crate::model::{FileKind, Meta};
 use crate::union::{Directory, Node, Stack};
@@ -15,7 +16,7 @@ use time::macros::format_description;
 /// List what is in an image.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// What to list; the root of the image where no path is given
+    /// What to list; the root of the image where no path is given. docker://IMAGE:PATH looks at an image at its registry
     #[arg(required = true, value_name = "IMAGE[:PATH]")]
     paths: Vec<String>,
     /// Say everything about each object
@@ -30,6 +31,8 @@ pub(super) struct Args {
     /// The shape of the output
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    #[command(flatten)]
+    registry: RegistryOptions,
 }
 
 /// One object of the listing.
@@ -48,7 +51,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let store = global.store()?;
     let mut printer = Printer { args, out: io::stdout().lock(), objects: Vec::new(), begun: false };
     for text in &args.paths {
-        let (_image, stack, path) = open_path(&store, text)?;
+        let (_image, stack, path) = open_path(&store, text, &args.registry)?;
         list(&stack, &path, args, &mut printer).with_context(|| text.clone())?;
     }
     printer.finish()?;

@@ -2,6 +2,7 @@
 
 use super::Global;
 use super::image_argument::open_image;
+use super::pull_first::PullArguments;
 use crate::fs::LayerFs;
 use crate::mount::background::{self, Outcome};
 use crate::mount::image::{View, stack};
@@ -35,6 +36,8 @@ pub(super) struct Args {
     /// Let other users in; the kernel checks their permissions
     #[arg(long)]
     allow_other: bool,
+    #[command(flatten)]
+    pull: PullArguments,
     /// Mount options, separated by commas
     #[arg(short, value_name = "OPTIONS")]
     options: Vec<String>,
@@ -60,12 +63,16 @@ impl Args {
 pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let options = args.mount_options()?;
     if !args.foreground && !background::is_background() {
+        args.pull.ensure(&global.store()?, &args.image, None)?;
         return start_in_background();
     }
     if background::is_background() {
         background::leave_terminal();
     }
     let store = global.store()?;
+    if !background::is_background() {
+        args.pull.ensure(&store, &args.image, None)?;
+    }
     let image = open_image(&store, &args.image, &args.mount_point.display().to_string())?;
     let plan = MountPlan { source: image.record.label(), mount_point: args.mount_point.clone(), name: None, options };
     let stack = stack(image.layers.clone(), args.view())?;

@@ -3,7 +3,7 @@
 use super::Global;
 use super::output::Format;
 use super::registry_options::{RegistryOptions, told};
-use super::transfer::{Direction, Display, open_store};
+use super::transfer::{Direction, Display};
 use crate::oci::{Platform, Reference};
 use crate::registry::Error;
 use crate::registry::client::Session;
@@ -44,7 +44,7 @@ pub(super) struct Args {
 /// Runs the verb.
 pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let session = args.registry.session(args.creds.as_deref())?;
-    let store = open_store(global)?;
+    let store = global.store()?;
     let options = PullOptions {
         platform: args.platform.clone(),
         all_platforms: args.all_platforms,

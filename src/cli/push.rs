@@ -2,7 +2,7 @@
 
 use super::output::Format;
 use super::registry_options::{RegistryOptions, told};
-use super::transfer::{Direction, Display, open_store};
+use super::transfer::{Direction, Display};
 use super::{Global, WithHint};
 use crate::oci::{LayerCompression, Platform, Reference};
 use crate::registry::client::Session;
@@ -67,7 +67,7 @@ enum CompressionFormat {
 pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let options = options(args)?;
     let session = args.registry.session(args.creds.as_deref())?;
-    let store = open_store(global)?;
+    let store = global.store()?;
     for (image, destination) in what_to_push(args, &store)? {
         push_one(args, &store, &session, &options, &image, &destination)?;
     }

@@ -1,6 +1,7 @@
 //! The options that all verbs which talk to registries share.
 
 use super::WithHint;
+use crate::registry::Error;
 use crate::registry::client::{Session, Settings};
 use crate::registry::config::Paths;
 use crate::registry::http::{Limits, Retry};
@@ -51,9 +52,12 @@ fn parse_credentials(text: &str) -> Credentials {
 }
 
 /// A result of the registry's with its hint, ready to be reported.
-pub(super) fn told<T>(result: Result<T, crate::registry::Error>) -> anyhow::Result<T> {
+pub(super) fn told<T>(result: Result<T, Error>) -> anyhow::Result<T> {
     match result {
         Ok(value) => Ok(value),
+        // What the store and images say has its advice elsewhere.
+        Err(Error::Store(error)) => Err(error.into()),
+        Err(Error::Image(error)) => Err(error.into()),
         Err(error) => match error.hint() {
             Some(hint) => Err(error).hint(hint),
             None => Err(error.into()),

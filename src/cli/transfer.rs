@@ -22,6 +22,7 @@ pub(super) enum Direction {
 pub(super) struct Display {
     direction: Direction,
     style: Style,
+    stderr: bool,
     layers: Mutex<Layers>,
 }
 
@@ -49,13 +50,24 @@ impl Display {
             }
             false => Style::Lines,
         };
-        Self { direction, style, layers: Mutex::default() }
+        Self { direction, style, stderr: false, layers: Mutex::default() }
+    }
+
+    /// The same with its lines on standard error: for verbs whose data are something else.
+    pub(super) fn on_stderr(mut self) -> Self {
+        self.stderr = true;
+        self
+    }
+
+    fn print(&self, text: &str) {
+        // A reader that has gone away does not end a transfer.
+        let _ = if self.stderr { writeln!(std::io::stderr(), "{text}") } else { writeln!(std::io::stdout(), "{text}") };
     }
 
     /// A line of its own.
     pub(super) fn line(&self, text: &str) {
         if !matches!(self.style, Style::Nothing) {
-            print(text);
+            self.print(text);
         }
     }
 
@@ -125,7 +137,7 @@ impl Observer for Display {
             Style::Bars(bars) => self.show_bar(bars, digest, &event),
             Style::Lines => {
                 if let Some(words) = self.words(&event) {
-                    print(&format!("{}: {words}", digest.short()));
+                    self.print(&format!("{}: {words}", digest.short()));
                 }
             }
             Style::Nothing => {}
@@ -148,14 +160,4 @@ fn bar_style() -> ProgressStyle {
 
 fn end_style() -> ProgressStyle {
     ProgressStyle::with_template("{prefix}: {msg}").unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-/// Writes a line of data. A reader that has gone away does not end a transfer.
-fn print(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-/// The store of this user.
-pub(super) fn open_store(global: &super::Global) -> anyhow::Result<crate::store::Store> {
-    Ok(crate::store::Store::open(&global.root.clone().unwrap_or_else(crate::store::Store::default_root))?)
 }

@@ -10,6 +10,7 @@
 //! | [`client`] | the distribution protocol: manifests, blobs, uploads |
 //! | [`pull`] | from a reference to an image in the store |
 //! | [`push`] | from an image in the store to a registry |
+//! | [`remote`] | an image at its registry, layer by layer |
 //! | [`login`] | proving credentials and keeping them |
 
 pub mod auth;
@@ -18,6 +19,7 @@ pub mod config;
 pub mod http;
 pub mod pull;
 pub mod push;
+pub mod remote;
 pub mod secret;
 
 pub mod login;

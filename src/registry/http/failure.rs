@@ -9,7 +9,9 @@ pub enum FailureKind {
     Certificate,
     /// What answered does not speak TLS.
     NotTls,
-    /// The name is unknown or nobody listens.
+    /// The name is unknown. Whoever mistypes it must not wait for retries.
+    NoSuchHost,
+    /// Nobody listens.
     Unreachable,
     /// Nothing moved for too long.
     Stalled,
@@ -46,7 +48,7 @@ impl Failure {
             ureq::Error::Io(error) => Self::from_io(&error),
             ureq::Error::Rustls(error) => Self::from_rustls(&error),
             ureq::Error::Timeout(phase) => Self::from_timeout(phase),
-            ureq::Error::HostNotFound => Self::new(Kind::Unreachable, "no such host"),
+            ureq::Error::HostNotFound => Self::new(Kind::NoSuchHost, "no such host"),
             ureq::Error::ConnectionFailed => Self::new(Kind::Unreachable, "connection failed"),
             ureq::Error::ConnectProxyFailed(_) => Self::new(Kind::Unreachable, "the proxy refuses to connect"),
             ureq::Error::InvalidProxyUrl => Self::new(Kind::Protocol, "the proxy's address is malformed"),
@@ -80,7 +82,7 @@ impl Failure {
             io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => {
                 Self::new(Kind::Unreachable, error.kind().to_string())
             }
-            _ if error.to_string().contains("lookup address") => Self::new(Kind::Unreachable, "no such host"),
+            _ if error.to_string().contains("lookup address") => Self::new(Kind::NoSuchHost, "no such host"),
             _ if error.raw_os_error().is_some() => Self::new(Kind::Interrupted, error.to_string()),
             _ => Self::new(Kind::Protocol, error.to_string()),
         }

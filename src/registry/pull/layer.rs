@@ -14,7 +14,7 @@ use std::io::{self, Read, Write};
 
 /// Where layers may come from.
 #[derive(Debug)]
-pub(super) struct Places<'a> {
+pub(in crate::registry) struct Places<'a> {
     /// Connections.
     pub session: &'a client::Session,
     /// In the order they are asked. A place is connected to when it is needed.
@@ -22,7 +22,7 @@ pub(super) struct Places<'a> {
 }
 
 /// Makes sure that `layer` is in the store; whether it was fetched. Each place is tried until one has it as it should be.
-pub(super) fn fetch(
+pub(in crate::registry) fn fetch(
     layer: &WantedLayer,
     places: &Places<'_>,
     session: &Session,

@@ -14,16 +14,17 @@ mod observer;
 mod plan;
 mod policy;
 
+pub(super) use layer::{Places, fetch};
 pub use names::candidates;
 pub use observer::{LayerEvent, Observer, Silent};
-pub use policy::{PullPolicy, ensure_image};
+pub use policy::{PullPolicy, ensure_image, pull_first};
 
 use super::Error;
 use super::client::Session;
 use crate::image::Limits;
 use crate::oci::{Descriptor, Digest, Platform, Reference};
 use crate::store::Store;
-use plan::Plan;
+pub(super) use plan::Plan;
 use std::sync::Mutex;
 
 /// What is pulled, and how.
@@ -96,7 +97,7 @@ fn fetch_layers(
     options: &PullOptions,
     observer: &dyn Observer,
 ) -> Result<usize, Error> {
-    let places = layer::Places { session, locations: &plan.places };
+    let places = Places { session, locations: &plan.places };
     let queue = Mutex::new(plan.layers.iter());
     let outcome = Mutex::new((0, None));
     let work = || {
@@ -106,7 +107,7 @@ fn fetch_layers(
             if session.cancel().is_cancelled() {
                 return;
             }
-            let fetched = layer::fetch(layer, &places, writer, &options.limits, observer);
+            let fetched = fetch(layer, &places, writer, &options.limits, observer);
             let mut outcome = outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             match fetched {
                 Ok(fetched) => outcome.0 += usize::from(fetched),

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 
 /// Everything that makes an image, known before any layer is fetched.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(in crate::registry) struct Plan {
     /// Where it was found, and then the places that may have its blobs as well.
     pub places: Vec<Location>,
     /// What the reference points to.
@@ -20,13 +20,19 @@ pub(super) struct Plan {
     pub documents: Vec<(Descriptor, Vec<u8>)>,
     /// The layers, each once, the lowest first.
     pub layers: Vec<WantedLayer>,
+    /// The platforms on offer, where there are several.
+    pub(in crate::registry) platforms: Vec<Platform>,
     /// The images, by platform where there are several.
-    pub images: Vec<(Manifest, ImageConfig)>,
+    pub images: Vec<(Descriptor, Manifest, ImageConfig)>,
 }
 
 impl Plan {
     /// Asks each place that `reference` may come from until one answers.
-    pub(super) fn make(session: &Session, reference: &Reference, options: &PullOptions) -> Result<Self, Error> {
+    pub(in crate::registry) fn make(
+        session: &Session,
+        reference: &Reference,
+        options: &PullOptions,
+    ) -> Result<Self, Error> {
         let locations = session.pull_locations(reference)?;
         let mut failure = None;
         for (at, location) in locations.iter().enumerate() {
@@ -54,6 +60,7 @@ impl Plan {
         let raw = place.manifest(&name)?;
         let what = reference.familiar();
         let mut making = Making { place, what: &what, options, documents: Vec::new(), images: Vec::new() };
+        let mut platforms = Vec::new();
         let target = match raw.parse(&what)? {
             ManifestKind::Image(manifest) => {
                 let target = describe(manifest.kind(), &raw);
@@ -65,11 +72,12 @@ impl Plan {
                 let target = describe(kind.unwrap_or(MediaType::OciIndex), &raw);
                 making.documents.push((target.clone(), raw.bytes));
                 making.index(&index)?;
+                platforms = index.platforms();
                 target
             }
         };
         let Making { documents, images, .. } = making;
-        Ok(Self { places: Vec::new(), target, layers: wanted(&images), documents, images })
+        Ok(Self { places: Vec::new(), target, layers: wanted(&images), documents, platforms, images })
     }
 }
 
@@ -79,7 +87,7 @@ struct Making<'a> {
     what: &'a str,
     options: &'a PullOptions,
     documents: Vec<(Descriptor, Vec<u8>)>,
-    images: Vec<(Manifest, ImageConfig)>,
+    images: Vec<(Descriptor, Manifest, ImageConfig)>,
 }
 
 impl Making<'_> {
@@ -126,9 +134,10 @@ impl Making<'_> {
             let (what, wanted) = (self.what.to_owned(), wanted.to_string());
             return Err(Error::NoPlatform { what, wanted, offered: offered.to_string() });
         }
-        self.documents.push((describe(manifest.kind(), raw), raw.bytes.clone()));
+        let own = describe(manifest.kind(), raw);
+        self.documents.push((own.clone(), raw.bytes.clone()));
         self.documents.push((descriptor, bytes));
-        self.images.push((manifest, config));
+        self.images.push((own, manifest, config));
         Ok(())
     }
 }
@@ -138,9 +147,9 @@ fn describe(kind: MediaType, raw: &RawManifest) -> Descriptor {
 }
 
 /// The layers of all images, each once.
-fn wanted(images: &[(Manifest, ImageConfig)]) -> Vec<WantedLayer> {
+fn wanted(images: &[(Descriptor, Manifest, ImageConfig)]) -> Vec<WantedLayer> {
     let mut seen: HashSet<Digest> = HashSet::new();
-    let pairs = images.iter().flat_map(|(manifest, config)| manifest.layers.iter().zip(&config.rootfs.diff_ids));
+    let pairs = images.iter().flat_map(|(_, manifest, config)| manifest.layers.iter().zip(&config.rootfs.diff_ids));
     let layers = pairs.map(|(descriptor, diff_id)| WantedLayer { descriptor: descriptor.clone(), diff_id: *diff_id });
     layers.filter(|layer| seen.insert(layer.descriptor.digest)).collect()
 }

@@ -1,7 +1,6 @@
 //! `--pull=missing|always|never`: an image that a command needs is fetched first.
 
 use super::{Observer, PullOptions, candidates, pull};
-use crate::oci::Platform;
 use crate::registry::Error;
 use crate::registry::client::Session;
 use crate::store::{ImageRecord, Store, StoreError};
@@ -38,15 +37,14 @@ pub fn ensure_image(
     if policy == PullPolicy::Always && text.parse::<crate::oci::Reference>().is_err() {
         return Ok(store.resolve_for(text, platform)?);
     }
-    pull_first(store, &session()?, text, platform, options, observer)
+    pull_first(store, &session()?, text, options, observer)
 }
 
 /// Pulls the first image that `text` may stand for and that exists.
-fn pull_first(
+pub fn pull_first(
     store: &Store,
     session: &Session,
     text: &str,
-    platform: Option<&Platform>,
     options: &PullOptions,
     observer: &dyn Observer,
 ) -> Result<ImageRecord, Error> {
@@ -54,7 +52,7 @@ fn pull_first(
     let mut failure = None;
     for name in names {
         match pull(store, session, &name, options, observer) {
-            Ok(pulled) => return Ok(store.image(&pulled.target, platform)?),
+            Ok(pulled) => return Ok(store.image(&pulled.target, options.platform.as_ref())?),
             Err(error) if !error.is_worth_another_place() => return Err(error),
             Err(error) => {
                 failure.get_or_insert(error);
