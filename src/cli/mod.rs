@@ -4,6 +4,10 @@
 //! Data goes to standard output, everything else to standard error. Exit codes: 0 success, 1 failure, 2 wrong usage.
 
 mod advice;
+mod build;
+mod build_input;
+mod build_output;
+mod build_progress;
 mod cat;
 mod df;
 mod error;
@@ -84,6 +88,7 @@ enum Verb {
     Ps(ps::Args),
     Ls(ls::Args),
     Cat(cat::Args),
+    Build(build::Args),
     Pull(pull::Args),
     Push(push::Args),
     Load(load::Args),
@@ -130,6 +135,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Ps(args) => ps::run(args, global),
         Verb::Ls(args) => ls::run(args, global),
         Verb::Cat(args) => cat::run(args, global),
+        Verb::Build(args) => build::run(args, global),
         Verb::Pull(args) => pull::run(args, global),
         Verb::Push(args) => push::run(args, global),
         Verb::Load(args) => load::run(args, global),

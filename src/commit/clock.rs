@@ -40,6 +40,11 @@ impl Clock {
         self.fixed
     }
 
+    /// Now, in seconds since 1970.
+    pub fn seconds(&self) -> i64 {
+        self.now.unix_timestamp()
+    }
+
     /// Now, as configurations have it (RFC 3339, UTC).
     pub fn rfc3339(&self) -> String {
         // A year beyond 9999 is the only failure; such a clock is told as the epoch.

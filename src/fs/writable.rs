@@ -56,6 +56,14 @@ impl LayerFs {
         Ok(fs)
     }
 
+    /// The objects of lower layers that the upper stands for, each with what stands for it.
+    pub fn overrides(&self) -> Vec<(Source, Source)> {
+        let Some(writable) = &self.writable else { return Vec::new() };
+        let overrides = writable.overrides.read();
+        let upper = |ino: &LocalIno| Source { layer: LayerIndex::UPPER, ino: *ino };
+        overrides.iter().filter_map(|(ino, local)| Some((ino.source()?, upper(local)))).collect()
+    }
+
     /// Whether changes are taken.
     pub fn is_writable(&self) -> bool {
         self.writable.is_some()

@@ -180,6 +180,12 @@ impl<'a> Destination<'a> {
         Ok(())
     }
 
+    /// Makes sure that `path`, symlinks followed, is a directory, made by `owner` where it is missing.
+    pub fn make_directory(&mut self, path: &str, owner: Owner) -> CopyResult<()> {
+        let real = self.resolve(path.as_bytes(), true)?;
+        self.ensure_directories(&real, owner, true)
+    }
+
     /// Puts an object at the real path `path`, whose directory must be there. A directory takes the place of none but a
     /// directory, whose entries stay; a file replaces everything but a directory.
     pub(super) fn put(&mut self, path: RelPath, mut entry: NewEntry) -> CopyResult<()> {

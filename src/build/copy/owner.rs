@@ -53,6 +53,44 @@ pub fn resolve_user(tree: &dyn Tree, text: &str) -> CopyResult<Owner> {
     Ok(owner)
 }
 
+/// Who a command runs as, with what belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// User and group.
+    pub owner: Owner,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// The home directory.
+    pub home: String,
+}
+
+/// The account USER names in the image `tree`; root's for an empty text. A group that is named takes the place of all others.
+pub fn resolve_account(tree: &dyn Tree, text: &str) -> CopyResult<Account> {
+    let text = if text.is_empty() { "0" } else { text };
+    let owner = resolve_user(tree, text)?;
+    let passwd = read(tree, PASSWD)?;
+    let mut name = None;
+    let mut home = None;
+    for line in passwd.lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        if fields.get(2).and_then(|uid| uid.parse().ok()) == Some(owner.uid) {
+            name = fields.first().map(|name| (*name).to_owned());
+            home = fields.get(5).filter(|home| !home.is_empty()).map(|home| (*home).to_owned());
+            break;
+        }
+    }
+    let mut groups = Vec::new();
+    if let Some(name) = name.filter(|_| !text.contains(':')) {
+        for line in read(tree, GROUP)?.lines() {
+            let fields: Vec<&str> = line.split(':').collect();
+            let member = fields.get(3).is_some_and(|members| members.split(',').any(|member| member == name));
+            groups.extend(fields.get(2).and_then(|gid| gid.parse::<u32>().ok()).filter(|_| member));
+        }
+    }
+    let home = home.unwrap_or_else(|| if owner.uid == 0 { "/root" } else { "/" }.to_owned());
+    Ok(Account { owner, groups, home })
+}
+
 fn passwd_entry(tree: &dyn Tree, wanted: impl Fn(&[&str]) -> bool) -> CopyResult<Option<Owner>> {
     let text = read(tree, PASSWD)?;
     Ok(text.lines().find_map(|line| {

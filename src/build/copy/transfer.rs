@@ -114,6 +114,11 @@ impl<'a, 'b> Copier<'a, 'b> {
         Ok(sources.len())
     }
 
+    /// Copies the one source at `path` of the tree of this number.
+    pub fn copy_path(&mut self, number: usize, tree: &dyn Tree, path: &RelPath) -> CopyResult<()> {
+        self.copy_source(From { number, tree }, path, &path.to_string())
+    }
+
     /// Copies one source. Symlinks are followed for the source itself and kept for everything in it.
     fn copy_source(&mut self, from: From<'_>, source: &RelPath, written: &str) -> CopyResult<()> {
         let not_found = || CopyError::NotFound { path: shown(source, written) };

@@ -81,6 +81,10 @@ impl StageState {
     pub fn of_image(mut config: ImageConfig) -> (Self, Vec<String>) {
         let triggers = config.config.on_build.take().unwrap_or_default();
         config.created = None;
+        if config.history.is_empty() {
+            // The history is optional, but once there is one, every layer needs its entry.
+            config.history = vec![History::default(); config.rootfs.diff_ids.len()];
+        }
         (Self::with(config, Environment::default(), Vec::new()), triggers)
     }
 

@@ -1,0 +1,205 @@
+//! `RUN --mount`: what each shows, and what of it the cache has to know.
+
+use super::cache::Key;
+use super::error::{BuildError, BuildResult, trying};
+use super::stage::{Work, layers_of};
+use crate::build::copy::{Copier, Data, Destination, Empty, Rules, Tree, fingerprint, materialise, resolve};
+use crate::build::dockerfile::{Mount, MountKind, Sharing};
+use crate::build::plan::{Origin, Step};
+use crate::model::Timestamp;
+use crate::oci::Digest;
+use crate::sandbox;
+use rustix::fs::FlockOperation;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where secrets appear unless the mount says otherwise.
+const SECRETS: &str = "/run/secrets/";
+/// Who may read a secret unless the mount says otherwise: its owner.
+const SECRET_MODE: u32 = 0o400;
+/// The mode of a fresh tmpfs.
+const TMPFS_MODE: u32 = 0o1777;
+
+/// Where a secret's value is.
+#[derive(Debug, Clone)]
+pub enum Secret {
+    /// In a file.
+    File(PathBuf),
+    /// In a variable of the environment.
+    Variable(String),
+}
+
+impl Secret {
+    fn read(&self) -> std::io::Result<Vec<u8>> {
+        match self {
+            Self::File(path) => std::fs::read(path),
+            Self::Variable(name) => {
+                Ok(std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec).unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// The mounts of a command, ready to be mounted. Locks of caches are held while this lives.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    pub(super) mounts: Vec<sandbox::Mount>,
+    /// Variables that hold secrets.
+    pub(super) variables: Vec<(String, Vec<u8>)>,
+    locks: Vec<File>,
+}
+
+/// The tree each mount of `step` shows; none for those that show none.
+pub(super) fn trees(work: &Work<'_>, step: &Step, mounts: &[Mount]) -> BuildResult<Vec<Option<Arc<dyn Tree>>>> {
+    let mut origins = step.origins.iter();
+    let mut trees = Vec::new();
+    for mount in mounts {
+        let origin: Option<&Origin> = if mount.from.is_some() { origins.next() } else { None };
+        trees.push(match (mount.kind, origin) {
+            (_, Some(origin)) => Some(layers_of(work.shared, origin)?.tree()?),
+            (MountKind::Bind, None) => Some(Arc::clone(&work.shared.build.context)),
+            _ => None,
+        });
+    }
+    Ok(trees)
+}
+
+/// Adds to `key` what the result of a command with these mounts depends on.
+pub(super) fn add_to_key(key: &mut Key, mounts: &[Mount], trees: &[Option<Arc<dyn Tree>>]) -> BuildResult<()> {
+    for (mount, tree) in mounts.iter().zip(trees) {
+        key.list(&[
+            mount.kind.name(),
+            mount.target.as_deref().unwrap_or_default(),
+            mount.id.as_deref().unwrap_or_default(),
+            mount.source.as_deref().unwrap_or_default(),
+            mount.env.as_deref().unwrap_or_default(),
+            if mount.read_only { "ro" } else { "rw" },
+            &format!("{:?} {:?} {:?} {:?}", mount.mode, mount.uid, mount.gid, mount.size),
+        ]);
+        if let Some(tree) = tree.as_ref().filter(|_| mount.kind == MountKind::Bind) {
+            key.bytes(contents(&**tree, mount)?.as_bytes());
+        }
+    }
+    Ok(())
+}
+
+/// A digest of what a bind mount shows.
+fn contents(tree: &dyn Tree, mount: &Mount) -> BuildResult<Digest> {
+    let mut destination = Destination::new(&Empty, Timestamp::default());
+    let rules = Rules::default();
+    let source = mount.source.as_deref().unwrap_or("/");
+    Copier::new(&mut destination, &rules, "/mount").copy_path(0, tree, &resolve(tree, source.as_bytes(), true)?)?;
+    Ok(fingerprint(&destination, Data { trees: &[tree], archives: &[] })?)
+}
+
+/// Prepares every mount.
+pub(super) fn prepare(work: &Work<'_>, mounts: &[Mount], trees: &[Option<Arc<dyn Tree>>]) -> BuildResult<Prepared> {
+    let mut prepared = Prepared::default();
+    for (mount, tree) in mounts.iter().zip(trees) {
+        match (mount.kind, tree) {
+            (MountKind::Bind, Some(tree)) => {
+                let place = work.shared.build.session.stage_path();
+                show(&**tree, mount, &place)?;
+                prepared.add(mount, sandbox::Source::Host(place.into()));
+            }
+            (MountKind::Bind, None) => {}
+            (MountKind::Cache, tree) => prepared.cache(work, mount, tree.as_deref())?,
+            (MountKind::Tmpfs, _) => {
+                prepared.add(mount, sandbox::Source::Tmpfs { size: mount.size, mode: TMPFS_MODE });
+            }
+            (MountKind::Secret, _) => prepared.secret(work, mount)?,
+            (MountKind::Ssh, _) => {
+                return Err(BuildError::Unsupported(
+                    "--mount=type=ssh is not supported: give the key as a secret".to_owned(),
+                ));
+            }
+        }
+    }
+    Ok(prepared)
+}
+
+/// Makes a copy of what a mount shows, which the command may do with as it likes.
+fn show(tree: &dyn Tree, mount: &Mount, place: &std::path::Path) -> BuildResult<()> {
+    let source = mount.source.as_deref().unwrap_or("/");
+    let real = resolve(tree, source.as_bytes(), true)?;
+    let stat = tree.stat(&real).map_err(trying(source))?;
+    if stat.is_none() {
+        return Err(BuildError::Copy(crate::build::copy::CopyError::NotFound { path: source.to_owned() }));
+    }
+    Ok(materialise(tree, &real, place)?)
+}
+
+impl Prepared {
+    fn add(&mut self, mount: &Mount, source: sandbox::Source) {
+        let target = mount.target.clone().unwrap_or_default();
+        self.mounts.push(sandbox::Mount { target: target.into(), source, read_only: mount.read_only });
+    }
+
+    /// A directory that is kept between builds.
+    fn cache(&mut self, work: &Work<'_>, mount: &Mount, tree: Option<&dyn Tree>) -> BuildResult<()> {
+        let name = Digest::of(mount.id.as_deref().or(mount.target.as_deref()).unwrap_or_default().as_bytes()).hex();
+        let all = work.shared.build.store.root().join("cache-mounts");
+        std::fs::create_dir_all(&all).map_err(trying("make the directory of cache mounts"))?;
+        for attempt in 0_u32.. {
+            let place = all.join(if attempt == 0 { name.clone() } else { format!("{name}-{attempt}") });
+            let lock = File::create(place.with_extension("lock")).map_err(trying("make a lock"))?;
+            let operation = match mount.sharing {
+                Sharing::Shared => FlockOperation::LockShared,
+                Sharing::Locked => FlockOperation::LockExclusive,
+                Sharing::Private => FlockOperation::NonBlockingLockExclusive,
+            };
+            match rustix::fs::flock(&lock, operation) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => continue,
+                Err(error) => return Err(trying("lock a cache")(error)),
+            }
+            if !place.exists() {
+                make_cache(mount, tree, &place)?;
+            }
+            self.locks.push(lock);
+            self.add(mount, sandbox::Source::Host(place.into()));
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    fn secret(&mut self, work: &Work<'_>, mount: &Mount) -> BuildResult<()> {
+        let id = mount.id.clone().or_else(|| mount.source.clone());
+        let id = id.or_else(|| mount.target.as_deref().and_then(|target| target.rsplit('/').next()).map(str::to_owned));
+        let id = id.or_else(|| mount.env.clone()).unwrap_or_default();
+        let Some(secret) = work.shared.build.options.secrets.get(&id) else {
+            return if mount.required { Err(BuildError::Secret(id)) } else { Ok(()) };
+        };
+        let bytes = secret.read().map_err(trying(format!("read secret {id}")))?;
+        if let Some(variable) = &mount.env {
+            self.variables.push((variable.clone(), bytes.clone()));
+            if mount.target.is_none() {
+                return Ok(());
+            }
+        }
+        let target = mount.target.clone().unwrap_or_else(|| format!("{SECRETS}{id}"));
+        let (mode, uid, gid) = (mount.mode.unwrap_or(SECRET_MODE), mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+        let source = sandbox::Source::Content { bytes, mode, uid, gid };
+        self.mounts.push(sandbox::Mount { target: target.into(), source, read_only: true });
+        Ok(())
+    }
+}
+
+/// Makes a fresh cache, with what it begins with.
+fn make_cache(mount: &Mount, tree: Option<&dyn Tree>, place: &std::path::Path) -> BuildResult<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let failed = || trying::<std::io::Error>("make a cache");
+    match tree.filter(|_| mount.from.is_some()) {
+        Some(tree) => show(tree, mount, place)?,
+        None => std::fs::create_dir(place).map_err(failed())?,
+    }
+    let owned = mount.uid.is_some() || mount.gid.is_some();
+    if owned && rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(place, mount.uid, mount.gid).map_err(failed())?;
+    }
+    // A plain user cannot give the directory away: then everyone in the container may write into it.
+    let shared = owned && !rustix::process::geteuid().is_root();
+    let mode = mount.mode.unwrap_or(if shared { 0o777 } else { 0o755 });
+    std::fs::set_permissions(place, std::fs::Permissions::from_mode(mode)).map_err(failed())
+}
