@@ -1,9 +1,10 @@
 //! Files of equal content under different paths.
 
 use super::checked_join;
+use super::waste::{Waste, WasteReport};
 use crate::model::{FileKind, RelPath};
-use crate::union::{LayerResult, Node, Source, Stack};
-use sha2::{Digest as _, Sha256};
+use crate::oci::Hasher;
+use crate::union::{EntryKind, LayerIndex, LayerResult, Node, Source, Stack};
 use std::collections::HashMap;
 
 /// Files of equal content that are no hard links of each other.
@@ -71,7 +72,7 @@ fn whole(stack: &Stack, source: Source, size: u64) -> LayerResult<[u8; 32]> {
 
 fn hash(stack: &Stack, source: Source, length: u64) -> LayerResult<[u8; 32]> {
     let layer = stack.layer(source.layer)?;
-    let mut hasher = Sha256::new();
+    let mut hasher = Hasher::new();
     let mut buffer = vec![0; (64 * SAMPLE).min(usize::try_from(length).unwrap_or(usize::MAX))];
     let mut offset = 0;
     while offset < length {
@@ -82,7 +83,7 @@ fn hash(stack: &Stack, source: Source, length: u64) -> LayerResult<[u8; 32]> {
         hasher.update(buffer.get(..count).unwrap_or_default());
         offset += count as u64;
     }
-    Ok(hasher.finalize().into())
+    Ok(*hasher.finish().0.as_bytes())
 }
 
 /// Every visible file of at least `minimum` bytes once, under the first of its names.
@@ -112,4 +113,33 @@ fn files(stack: &Stack, minimum: u64) -> LayerResult<Vec<(RelPath, Source, u64)>
         }
     }
     Ok(found.into_iter().map(|(source, (path, size))| (path, source, size)).collect())
+}
+
+/// Of what later layers replaced, that where the bytes are the same again: a change of mode, owner or time made a copy.
+pub fn copies(stack: &Stack, report: &WasteReport) -> LayerResult<Vec<Waste>> {
+    let mut found = Vec::new();
+    for waste in report.waste.iter().filter(|waste| waste.same_size) {
+        let Some(&below) = waste.bytes_of.keys().next_back() else { continue };
+        let (old, new) = (file_in(stack, below, &waste.path)?, file_in(stack, waste.hidden_by, &waste.path)?);
+        let (Some((old, size)), Some((new, new_size))) = (old, new) else { continue };
+        if size == new_size && whole(stack, old, size)? == whole(stack, new, size)? {
+            found.push(waste.clone());
+        }
+    }
+    Ok(found)
+}
+
+/// The file at `path` in the layer `index` itself, with its size.
+fn file_in(stack: &Stack, index: usize, path: &RelPath) -> LayerResult<Option<(Source, u64)>> {
+    let (Some(layer), Some(at)) = (stack.lowers().get(index), LayerIndex::lower(index)) else { return Ok(None) };
+    let mut ino = layer.root();
+    let mut kind = FileKind::Directory;
+    for name in path.names() {
+        match layer.lookup(ino, name)? {
+            Some(EntryKind::Node { ino: below, kind: found, .. }) => (ino, kind) = (below, found),
+            _ => return Ok(None),
+        }
+    }
+    let size = if kind == FileKind::File { layer.meta(ino)?.size } else { return Ok(None) };
+    Ok(Some((Source { layer: at, ino }, size)))
 }

@@ -13,7 +13,7 @@ mod tree;
 mod waste;
 mod whence;
 
-pub use duplicates::{DuplicateGroup, duplicates};
+pub use duplicates::{DuplicateGroup, copies, duplicates};
 pub use html::{Page, cause};
 pub use leftovers::{Leftover, LeftoverKind, leftovers};
 pub use tree::{ImageTree, NodeId, TreeNode};

@@ -1,6 +1,6 @@
 //! Images whose waste is known by construction.
 
-use super::{TouchKind, WasteCause, duplicates, history_of, leftovers, waste};
+use super::{TouchKind, WasteCause, copies, duplicates, history_of, leftovers, waste};
 use crate::model::RelPath;
 use crate::union::{Follow, Layer, MemLayer, Stack};
 use std::sync::Arc;
@@ -153,4 +153,12 @@ fn the_page_holds_its_data_and_nothing_that_ends_its_script() {
     assert_eq!(data["layers"][0]["instruction"], "RUN <b>");
     assert_eq!(data["nodes"].as_array().map(Vec::len), Some(4));
     assert!(!html.contains("http"), "the page must not need the network");
+}
+
+#[test]
+fn a_change_of_mode_is_told_from_a_change_of_content() {
+    let stack = stack(&["file a 644 0:0 same\nfile b 644 0:0 same", "file a 755 0:0 same\nfile b 644 0:0 SAME"]);
+    let found = copies(&stack, &waste(&stack).expect("report")).expect("copies");
+    let paths: Vec<String> = found.iter().map(|waste| waste.path.to_string()).collect();
+    assert_eq!(paths, ["/a"]);
 }

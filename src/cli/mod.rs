@@ -4,13 +4,17 @@
 //! Data goes to standard output, everything else to standard error. Exit codes: 0 success, 1 failure, 2 wrong usage.
 
 mod advice;
+mod analyze;
 mod build;
 mod build_input;
 mod build_output;
 mod build_progress;
 mod cat;
+mod copy_out;
+mod cp;
 mod df;
 mod error;
+mod explore;
 mod export;
 mod fsck;
 mod history;
@@ -41,6 +45,7 @@ mod table;
 mod tag;
 mod transfer;
 mod umount;
+mod whence;
 
 pub use error::{Hinted, WithHint};
 pub use printable::{human_size, printable};
@@ -89,6 +94,10 @@ enum Verb {
     Ls(ls::Args),
     Cat(cat::Args),
     Build(build::Args),
+    Cp(cp::Args),
+    Whence(whence::Args),
+    Analyze(analyze::Args),
+    Explore(explore::Args),
     Pull(pull::Args),
     Push(push::Args),
     Load(load::Args),
@@ -136,6 +145,10 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Ls(args) => ls::run(args, global),
         Verb::Cat(args) => cat::run(args, global),
         Verb::Build(args) => build::run(args, global),
+        Verb::Cp(args) => cp::run(args, global),
+        Verb::Whence(args) => whence::run(args, global),
+        Verb::Analyze(args) => analyze::run(args, global),
+        Verb::Explore(args) => explore::run(args, global),
         Verb::Pull(args) => pull::run(args, global),
         Verb::Push(args) => push::run(args, global),
         Verb::Load(args) => load::run(args, global),

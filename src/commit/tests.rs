@@ -94,10 +94,10 @@ fn text(lines: &[(Vec<u8>, u8, u8)]) -> String {
         }
         for depth in 1..names.len() {
             let parent = names[..depth].join("/");
-            if !taken.contains_key(&parent) {
+            taken.entry(parent.clone()).or_insert_with(|| {
                 let _ = writeln!(text, "dir {parent}");
-                taken.insert(parent, true);
-            }
+                true
+            });
         }
         let directory = matches!(verb, 0 | 5);
         let _ = match verb {

@@ -15,12 +15,14 @@ mod layer_tar;
 mod links;
 #[cfg(test)]
 mod tests;
+mod tree_tar;
 mod view;
 
 pub use change::{Change, ChangeKind, ChangeSet};
 pub use compare::{Comparison, Options, compare};
 pub use layer_tar::{LayerOptions, Skipped, write_layer};
 pub use links::{Override, add_linked_names};
+pub use tree_tar::write_tree;
 pub use view::{NodeReader, meta, xattrs};
 
 use crate::model::RelPath;

@@ -1,0 +1,66 @@
+//! `layerfs cp`: files out of an image, without a mount.
+
+use super::copy_out::{CopyOptions, copy};
+use super::image_argument::open_path;
+use super::registry_options::RegistryOptions;
+use super::{Global, printable};
+use crate::commit::Clock;
+use crate::diff::{LayerOptions, write_tree};
+use crate::model::RelPath;
+use crate::union::Stack;
+use anyhow::Context;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Copy files and directories out of an image.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// What to copy; with `/.` behind a directory, only what is in it
+    #[arg(value_name = "IMAGE:PATH")]
+    from: String,
+    /// Where to: into a directory that is there, under this name otherwise; `-` writes a tar to standard output
+    #[arg(value_name = "DEST")]
+    to: PathBuf,
+    /// Keep owners and extended attributes too
+    #[arg(short, long)]
+    archive: bool,
+    /// Copy what a symlink named by PATH leads to
+    #[arg(short = 'L', long)]
+    follow_link: bool,
+    /// Say nothing about what was copied
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    registry: RegistryOptions,
+}
+
+/// Runs the verb.
+pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let (_image, stack, path) = open_path(&global.store()?, &args.from, &args.registry)?;
+    if args.to.as_os_str() == "-" {
+        return tar(&stack, &path, args).map(|()| ExitCode::SUCCESS);
+    }
+    let options = CopyOptions { archive: args.archive, follow: args.follow_link };
+    let copied = copy(&stack, &path, &args.to, options)?;
+    if !args.quiet {
+        // Nobody is left to tell when standard error itself is closed.
+        let _ = writeln!(std::io::stderr(), "{copied}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// As `docker cp … -`: an archive whose only top name is the last component of the path.
+fn tar(stack: &Stack, path: &[u8], args: &Args) -> anyhow::Result<()> {
+    let node = stack.resolve_following(path, args.follow_link)?;
+    let node = node.with_context(|| format!("/{}: no such file or directory", printable(path)))?;
+    let parsed = RelPath::parse(path).unwrap_or_default();
+    let name = parsed.file_name().filter(|_| !path.ends_with(b"/.")).cloned().into_iter().collect();
+    let options = LayerOptions { latest: Clock::from_environment()?.latest() };
+    let (mut output, skipped) = write_tree(stack, node, name, options, BufWriter::new(std::io::stdout().lock()))?;
+    output.flush()?;
+    for socket in skipped {
+        log::warn!("{}: a socket, which no archive can hold, was left out", printable(&socket.path.to_bytes()));
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! `layerfs explore IMAGE`: an image on the terminal, layer by layer.
+//!
+//! [`state`] is what is shown and how keys change it, [`view`] draws it, [`preview`] turns a file into lines, [`keys`] says what
+//! each key does; this file opens the image and runs the loop.
+
+mod keys;
+mod preview;
+mod state;
+mod view;
+
+use super::image_argument::open_image;
+use super::{Global, WithHint, printable};
+use crate::analyze::{ImageTree, WasteReport};
+use crate::store::ImageRecord;
+use crate::union::{Follow, Node, Stack};
+use anyhow::Context;
+use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use state::State;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Browses an image layer by layer
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The image: a reference, an ID, or oci:DIR[:TAG], docker-archive:FILE, oci-archive:FILE
+    image: String,
+}
+
+/// What is on the screen besides the two panes.
+#[derive(Debug)]
+enum Mode {
+    Browse,
+    Help,
+    /// The filter is being typed.
+    Filter,
+    /// The place to extract to is being typed.
+    Extract {
+        target: String,
+    },
+    Pager {
+        title: String,
+        lines: Vec<String>,
+        top: usize,
+    },
+}
+
+/// Everything the explorer knows.
+#[derive(Debug)]
+struct App<'a> {
+    stack: &'a Stack,
+    state: State,
+    report: WasteReport,
+    instructions: Vec<String>,
+    mode: Mode,
+    filter: String,
+    /// Whether what is shown does not follow `filter` yet.
+    filter_changed: bool,
+    message: String,
+    /// Lines of a page of the tree.
+    page: usize,
+    quit: bool,
+}
+
+impl App<'_> {
+    /// The first line of the tree that is shown when `height` lines are: the cursor stays in the middle.
+    fn top(&self, height: usize) -> usize {
+        self.state.cursor.saturating_sub(height / 2).min(self.state.rows().len().saturating_sub(height))
+    }
+
+    /// What the selected path is in the image of the layers up to `layer`.
+    fn node_at(&self, layer: usize) -> Option<Node> {
+        let id = self.state.selected()?;
+        let version = self.state.tree().node(id).visible_at(layer)?;
+        let layer = crate::union::LayerIndex::lower(version.layer)?;
+        let source = crate::union::Source { layer, ino: version.ino };
+        Some(Node::Other { source, kind: version.kind, data: None }).filter(|_| !version.kind.is_directory())
+    }
+}
+
+/// Runs the verb.
+pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
+    if !std::io::stdout().is_terminal() {
+        return Err(anyhow::anyhow!("explore needs a terminal"))
+            .hint("layerfs analyze, layerfs ls and layerfs cat write to pipes and files");
+    }
+    let store = global.store()?;
+    let image = open_image(&store, &args.image, "layerfs explore")?;
+    let stack = Stack::new(image.layers.clone(), None, Follow::default())?;
+    let (tree, report) = ImageTree::of(&stack)?;
+    let app = App {
+        stack: &stack,
+        state: State::new(tree),
+        report,
+        instructions: instructions(&image.record),
+        mode: Mode::Browse,
+        filter: String::new(),
+        filter_changed: false,
+        message: String::new(),
+        page: 10,
+        quit: false,
+    };
+    let mut terminal = ratatui::try_init().context("the terminal cannot be used")?;
+    let ended = browse(&mut terminal, app);
+    ratatui::restore();
+    ended?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What made each layer, bottom layer first, as `layerfs history` tells it.
+pub(super) fn instructions(record: &ImageRecord) -> Vec<String> {
+    let steps = record.config.history.iter().filter(|step| !step.empty_layer);
+    let mut told: Vec<String> =
+        steps.map(|step| printable(step.created_by.as_deref().unwrap_or_default().as_bytes())).collect();
+    told.resize(record.layers.len(), String::new());
+    told
+}
+
+fn browse(terminal: &mut ratatui::DefaultTerminal, mut app: App<'_>) -> anyhow::Result<()> {
+    while !app.quit {
+        // Someone types faster than large trees are filtered: what is typed already counts before the next look.
+        if !event::poll(Duration::ZERO).context("the terminal cannot be read")? {
+            if std::mem::take(&mut app.filter_changed) {
+                let filter = app.filter.clone();
+                app.state.set_filter(&filter);
+            }
+            terminal.draw(|frame| view::draw(frame, &mut app)).context("the terminal cannot be drawn on")?;
+        }
+        match event::read().context("the terminal cannot be read")? {
+            Event::Key(key) if key.kind != KeyEventKind::Release => keys::press(&mut app, key),
+            _ => {}
+        }
+    }
+    Ok(())
+}
