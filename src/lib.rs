@@ -37,3 +37,5 @@ pub mod union;
 
 #[cfg(test)]
 mod ranks;
+#[cfg(test)]
+mod testing;

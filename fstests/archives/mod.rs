@@ -6,4 +6,5 @@ mod compression;
 mod read;
 mod seen;
 mod source;
+mod speed;
 mod write;

@@ -3,7 +3,7 @@
 /// Limits against bombs: an archive beyond one of them is an error before memory or disk is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Entries of one archive.
+    /// Entries of one archive; of a layer made of it also names, directories that entries only imply among them.
     pub entries: u64,
     /// Bytes of one component of a path; `NAME_MAX` of Linux.
     pub name: usize,
@@ -17,6 +17,10 @@ pub struct Limits {
     pub pax_header: usize,
     /// Pieces of data of one sparse file. Each costs 24 bytes of memory and at least 4 bytes of archive.
     pub extents: usize,
+    /// Pieces of data of all sparse files of one archive.
+    pub extents_total: u64,
+    /// Bytes of all names, link targets and extended attributes of one archive.
+    pub text_total: u64,
 }
 
 impl Default for Limits {
@@ -29,6 +33,8 @@ impl Default for Limits {
             xattrs: 1 << 20,
             pax_header: 1 << 20,
             extents: 1 << 20,
+            extents_total: 1 << 25,
+            text_total: 4 << 30,
         }
     }
 }

@@ -29,4 +29,6 @@ pub use writer::Writer;
 pub const BLOCK: u64 = 512;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -22,7 +22,10 @@ pub struct Reader<R> {
     /// Records of global headers.
     global: Extended,
     global_bytes: usize,
+    /// Entries, bytes of text and extents so far.
     entries: u64,
+    text: u64,
+    extents: u64,
     /// Where the header after the current entry lies.
     next_header: u64,
     body: Body,
@@ -67,6 +70,8 @@ impl<R: Read> Reader<R> {
             global: Extended::default(),
             global_bytes: 0,
             entries: 0,
+            text: 0,
+            extents: 0,
             next_header: 0,
             body: Body::Empty,
             finished: false,
@@ -186,6 +191,8 @@ impl<R: Read> Reader<R> {
         let link = preamble.long_link.or_else(|| extended.link_path.take());
         let link = link.unwrap_or_else(|| header.link_name().to_vec());
         let kind = self.read_kind(header, &name, link, &mut extended)?;
+        let xattrs = self.check_xattrs(&name, extended.take_xattrs())?;
+        self.count(&name, &kind, &xattrs)?;
         let (gnu_atime, gnu_ctime) = header.gnu_times();
         let own = |value: Option<u64>, fallback: Option<u32>, field| match value {
             Some(value) => u32::try_from(value).map_err(|_| invalid(&name, field)),
@@ -203,9 +210,31 @@ impl<R: Read> Reader<R> {
             },
             atime: extended.atime.or(gnu_atime.map(Timestamp::from_seconds)),
             ctime: extended.ctime.or(gnu_ctime.map(Timestamp::from_seconds)),
-            xattrs: self.check_xattrs(&name, extended.take_xattrs())?,
+            xattrs,
             header_offset: preamble.offset.unwrap_or_default(),
         })
+    }
+
+    /// Counts what consumers may keep of an entry.
+    fn count(&mut self, name: &[u8], kind: &EntryKind, xattrs: &[Xattr]) -> Result<()> {
+        let (target, extents) = match kind {
+            EntryKind::File { extents, .. } => (0, extents.len()),
+            EntryKind::HardLink { target } => (target.as_bytes().len(), 0),
+            EntryKind::Symlink { target } => (target.len(), 0),
+            _ => (0, 0),
+        };
+        let attributes: usize = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.text += (name.len() + target + attributes) as u64;
+        self.extents += extents as u64;
+        for (count, what, limit) in [
+            (self.text, "bytes of names, targets and extended attributes", self.limits.text_total),
+            (self.extents, "pieces of sparse files", self.limits.extents_total),
+        ] {
+            if count > limit {
+                return Err(Error::Limit { name: escaped(name), what, limit });
+            }
+        }
+        Ok(())
     }
 
     /// The type of the entry; for a file, where its data lie.

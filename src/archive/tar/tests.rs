@@ -342,6 +342,8 @@ fn old_gnu_sparse_files_with_extension_blocks() {
     assert_eq!(entries[1].1, b"z");
     let limits = Limits { extents: 4, ..Limits::default() };
     assert!(matches!(read_all(&parts.concat(), &limits), Err(Error::Limit { limit: 4, .. })));
+    let limits = Limits { extents_total: 4, ..Limits::default() };
+    assert!(matches!(read_all(&parts.concat(), &limits), Err(Error::Limit { limit: 4, .. })));
 }
 
 #[test]
@@ -356,6 +358,7 @@ fn limits_are_errors() {
         Limits { xattr: 99, ..Limits::default() },
         Limits { xattrs: 199, ..Limits::default() },
         Limits { pax_header: 200, ..Limits::default() },
+        Limits { text_total: 213, ..Limits::default() },
     ] {
         let error = read_all(&archive, &limits).unwrap_err();
         assert!(matches!(error, Error::Limit { .. }), "{limits:?}: {error}");

@@ -7,6 +7,8 @@ mod builder;
 mod data;
 mod error;
 mod format;
+#[cfg(test)]
+mod fuzz;
 mod layer;
 mod source;
 mod tables;

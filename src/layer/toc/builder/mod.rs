@@ -13,6 +13,8 @@ mod resolve;
 mod tree;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 use super::{BuildError, DiffId};
@@ -147,6 +149,10 @@ impl Builder {
     }
 
     fn ensure_node(&mut self, parent: NodeId, name: &[u8]) -> Result<NodeId, BuildError> {
+        // One long path implies thousands of directories, so names are counted beside entries.
+        if self.tree.nodes().len() as u64 > self.limits.entries {
+            return Err(BuildError::TooLarge("names"));
+        }
         self.tree.ensure_child(parent, name).map_err(full)
     }
 

@@ -11,7 +11,7 @@ use crate::layer::toc::testing;
 use crate::model::{DeviceNumber, FileKind, Timestamp};
 use crate::union::{self, Layer, LocalIno};
 
-fn parse(line: &str) -> Entry {
+pub(super) fn parse(line: &str) -> Entry {
     let path = |text: &str| EntryPath::parse(text.as_bytes(), &Limits::default()).unwrap();
     if let Some((name, target)) = line.split_once(" -> ") {
         return Entry::new(path(name), EntryKind::Symlink { target: target.into() });
@@ -76,7 +76,7 @@ fn describe(layer: &TocLayer, dir: LocalIno, path: &str, lines: &mut Vec<String>
     }
 }
 
-fn tree(layer: &TocLayer) -> Vec<String> {
+pub(super) fn tree(layer: &TocLayer) -> Vec<String> {
     let mut lines = Vec::new();
     describe(layer, layer.root(), "", &mut lines);
     lines
@@ -395,6 +395,8 @@ fn limits_of_the_builder() {
     let mut builder = Builder::new(Limits { entries: 1, ..Limits::default() });
     builder.add(&parse("a")).unwrap();
     assert!(matches!(builder.add(&parse("b")), Err(BuildError::TooLarge(_))));
+    let mut builder = Builder::new(Limits { entries: 5, ..Limits::default() });
+    assert!(matches!(builder.add(&parse("1/2/3/4/5/6/7")), Err(BuildError::TooLarge("names"))));
     let path = EntryPath::parse(&[b'n'; 256], &Limits { name: 300, ..Limits::default() }).unwrap();
     let entry = Entry::new(path, EntryKind::Directory);
     let error = Builder::new(Limits::default()).add(&entry).unwrap_err();
