@@ -6,4 +6,5 @@ mod mount_ro;
 mod oracle;
 mod registry;
 mod sandbox;
+mod store;
 mod support;

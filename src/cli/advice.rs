@@ -70,6 +70,7 @@ fn for_image(error: &ImageError) -> Option<String> {
         ImageError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             "check the path; `-` reads standard input"
         }
+        _ if error.is_refused_entry() => "no tool should unpack such a layer: build the image again",
         _ if error.is_damaged_input() => "the archive is damaged or was cut short: fetch or save it again",
         _ => return None,
     };

@@ -185,6 +185,22 @@ impl ImageError {
         }
     }
 
+    /// Whether an entry of a layer is one that no layer may have, or there is too much of something.
+    pub fn is_refused_entry(&self) -> bool {
+        match self {
+            Self::Toc { .. } => true,
+            Self::Tar { source, .. } => matches!(
+                source,
+                tar::Error::Name { .. }
+                    | tar::Error::LinkTarget { .. }
+                    | tar::Error::Field { .. }
+                    | tar::Error::Unsupported { .. }
+                    | tar::Error::Limit { .. }
+            ),
+            _ => false,
+        }
+    }
+
     /// Whether what was read is cut short, damaged or not what it says: fetching it again may help.
     pub fn is_damaged_input(&self) -> bool {
         match self {

@@ -5,11 +5,12 @@ use super::error::{ImageError, ImageResult};
 use super::ingest::Expected;
 use super::load::{LoadOptions, PlannedEntry, PlannedImage, PlannedIndex, PlannedLayer, PlannedManifest};
 use super::load_docker::{check_platform, docker_names};
-use super::source::layout_reference;
+use super::source::{is_only_tag, layout_reference};
 use crate::oci::{
     ANNOTATION_CONTAINERD_NAME, ANNOTATION_REF_NAME, Descriptor, Digest, ImageConfig, Index, Manifest, ManifestKind,
     MediaType, Platform, Reference,
 };
+use crate::store::LAYOUT_NAME_ANNOTATION;
 
 /// The images of an image layout that are asked for.
 pub(super) fn oci_images(files: &ArchiveFiles, options: &LoadOptions, index: &[u8]) -> ImageResult<Vec<PlannedEntry>> {
@@ -69,7 +70,7 @@ impl Layout<'_> {
     }
 
     fn plan_entry(&self, (name, entries): &Group<'_>) -> ImageResult<PlannedEntry> {
-        let (images, index) = match entries.as_slice() {
+        let (mut images, mut index) = match entries.as_slice() {
             [entry] => self.plan_target(entry)?,
             several => {
                 let list = Index::new(several.iter().map(|entry| (*entry).clone()).collect());
@@ -80,6 +81,16 @@ impl Layout<'_> {
         };
         let mut references: Vec<Reference> =
             name.map(|name| layout_reference(name, self.base.as_deref())).transpose()?.into_iter().collect();
+        if let Some(tag) = name.filter(|name| self.base.is_some() && is_only_tag(name)) {
+            let target = match (&mut index, images.first_mut().map(|image| &mut image.manifest)) {
+                (Some((_, descriptor)), _) => Some(descriptor),
+                (None, Some(PlannedManifest::Given { descriptor, .. })) => Some(&mut **descriptor),
+                _ => None,
+            };
+            if let Some(target) = target {
+                target.annotations.insert(LAYOUT_NAME_ANNOTATION.to_owned(), tag.to_owned());
+            }
+        }
         if let (true, Some(image)) = (references.is_empty(), images.first()) {
             references = docker_names(self.files, &image.config_digest)?;
         }

@@ -96,10 +96,15 @@ fn split_name(text: &str, exists: impl Fn(&Path) -> bool) -> (String, Option<Str
         .map_or_else(|| (text.to_owned(), None), |(path, name)| (path, Some(name).filter(|name| !name.is_empty())))
 }
 
+/// Whether a name in an image layout is no more than a tag.
+pub(super) fn is_only_tag(name: &str) -> bool {
+    !name.contains(['/', ':', '@'])
+}
+
 /// The reference that a name in an image layout means. `base` is the repository for names that are only a tag.
 pub(super) fn layout_reference(name: &str, base: Option<&str>) -> ImageResult<Reference> {
     let text = match base {
-        Some(base) if !name.contains(['/', ':', '@']) => format!("{base}:{name}"),
+        Some(base) if is_only_tag(name) => format!("{base}:{name}"),
         _ => name.to_owned(),
     };
     let parsed: Result<Reference, _> = text.parse();

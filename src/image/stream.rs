@@ -10,6 +10,7 @@ use super::ingest::{Expected, Ingested, ingest_layer};
 use crate::archive::compression::{Compression, Decoder, detect};
 use crate::archive::tar::{self, EntryKind, EntryPath};
 use crate::oci::{Digest, LayerCompression, MANIFEST_MAX, Mismatch};
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io::{self, Cursor, Read};
 
@@ -24,6 +25,8 @@ pub(super) struct Streamed {
     documents: HashMap<EntryPath, Vec<u8>>,
     layers: HashMap<EntryPath, Ingested>,
     links: HashMap<EntryPath, EntryPath>,
+    /// What looked like a layer and is none. Only where something calls it a layer is that a failure.
+    refused: Mutex<HashMap<EntryPath, ImageError>>,
     /// Which layers the store has, by the digests of their compressed forms.
     known: HashMap<Digest, Digest>,
     documents_size: u64,
@@ -61,6 +64,11 @@ impl Streamed {
         if let Some(layer) = follow(&self.layers, &self.links, &path) {
             return check(layer, name, expected).map(|()| Some(layer.clone()));
         }
+        if let Some(target) = self.resolve(&path)
+            && let Some(error) = self.refused.lock().remove(&target)
+        {
+            return Err(error);
+        }
         // Small, and by its looks no layer: reading it as one says what is wrong with it.
         let Some(bytes) = follow(&self.documents, &self.links, &path) else { return Ok(None) };
         let progress = context.progress.layer(name, Some(bytes.len() as u64));
@@ -86,12 +94,25 @@ impl Streamed {
                 Expected { label: Some(name.clone()), blob: named_blob(&entry.path, size), ..Expected::default() };
             let progress = context.progress.layer(&short(&name), Some(size));
             let mut input = Cursor::new(head).chain(data);
-            let layer = ingest_layer(context.session, &mut input, &expected, context.limits, &*progress)?;
-            self.layers.insert(entry.path.clone(), layer);
+            match ingest_layer(context.session, &mut input, &expected, context.limits, &*progress) {
+                Ok(layer) => drop(self.layers.insert(entry.path.clone(), layer)),
+                // Where it is the archive itself that is damaged, reading on will tell.
+                Err(error) if error.is_damaged_input() || matches!(error, ImageError::Toc { .. }) => {
+                    self.refused.lock().insert(entry.path.clone(), error);
+                }
+                Err(error) => return Err(error),
+            }
         } else if size <= MANIFEST_MAX {
             self.keep_document(entry, head, data)?;
         }
         Ok(())
+    }
+
+    /// Where a path leads, when it leads to a file that was refused.
+    fn resolve(&self, path: &EntryPath) -> Option<EntryPath> {
+        let refused: HashMap<EntryPath, EntryPath> =
+            self.refused.lock().keys().map(|path| (path.clone(), path.clone())).collect();
+        follow(&refused, &self.links, path).cloned()
     }
 
     fn keep_document(&mut self, entry: &tar::Entry, head: Vec<u8>, data: &mut dyn Read) -> ImageResult<()> {

@@ -2,7 +2,7 @@
 
 use super::error::{StoreError, StoreResult};
 use super::layout::Store;
-use super::references::IndexEntry;
+use super::references::{IndexEntry, LAYOUT_NAME_ANNOTATION};
 use crate::oci::{Descriptor, Digest, ImageConfig, Index, Manifest, ManifestKind, Platform, Reference, chain_ids};
 use std::path::PathBuf;
 
@@ -88,7 +88,12 @@ impl Store {
         if let Some(entry) = find_by_reference(&entries, text)? {
             return self.image_in(&entries, &entry.target, platform, text);
         }
-        self.find_by_id(&entries, text)
+        let found = self.find_by_id(&entries, text);
+        let missing = matches!(found, Err(StoreError::NoSuchImage(_)));
+        match find_by_layout_name(&entries, text).filter(|_| missing) {
+            Some(entry) => self.image_in(&entries, &entry.target, platform, text),
+            None => found,
+        }
     }
 
     /// The index entry of a name, without looking at what it points to.
@@ -271,6 +276,15 @@ fn find_by_reference<'a>(entries: &'a [IndexEntry], text: &str) -> StoreResult<O
         listed || (entry.target.digest == *digest && entry.reference.as_ref().is_some_and(same_name))
     };
     Ok(named.or_else(|| entries.iter().find(by_digest)))
+}
+
+/// The one image that had the name `text` in the layout it came from.
+fn find_by_layout_name<'a>(entries: &'a [IndexEntry], text: &str) -> Option<&'a IndexEntry> {
+    let has_name =
+        |entry: &&IndexEntry| entry.target.annotations.get(LAYOUT_NAME_ANNOTATION).is_some_and(|name| name == text);
+    let mut found = entries.iter().filter(has_name);
+    let first = found.next()?;
+    found.all(|entry| entry.target.digest == first.target.digest).then_some(first)
 }
 
 fn looks_like_id(text: &str) -> bool {

@@ -53,6 +53,6 @@ pub use images::{ImageRecord, LayerRecord};
 pub use layout::Store;
 pub use leases::UseLease;
 pub use partial::PartialBlob;
-pub use references::{IndexEntry, REPO_DIGESTS_ANNOTATION};
+pub use references::{IndexEntry, LAYOUT_NAME_ANNOTATION, REPO_DIGESTS_ANNOTATION};
 pub use removal::Removed;
 pub use session::{BlobWriter, Session};

@@ -8,6 +8,10 @@ use crate::oci::{ANNOTATION_CONTAINERD_NAME, ANNOTATION_REF_NAME, Descriptor, Di
 /// The annotation that holds the references by digest under which a registry has an image, separated by commas.
 pub const REPO_DIGESTS_ANNOTATION: &str = "io.layerfs.repo-digests";
 
+/// The annotation that holds the name an image had in the image layout it was loaded from, where that was only a tag: it can be asked
+/// for by it as long as no other image has the same.
+pub const LAYOUT_NAME_ANNOTATION: &str = "io.layerfs.layout-name";
+
 /// One image, or list of images by platform, that the store keeps. The name stands in the annotation
 /// `org.opencontainers.image.ref.name` in the form people write, so that `oci:ROOT:NAME` means to other tools what
 /// NAME means here.

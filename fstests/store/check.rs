@@ -1,0 +1,108 @@
+//! What `fsck` finds, mends and names as lost.
+
+use super::{assert_clean, diff_ids, store_of, two_layers};
+use crate::support::image::Packing;
+use crate::support::{Done, Scene};
+use std::path::PathBuf;
+
+/// A scene with the image `sound:1`, in the form `packing`, and the files of its first layer: tar, table, blob.
+fn loaded(packing: Packing) -> Option<(Scene, PathBuf, PathBuf, PathBuf)> {
+    let scene = Scene::begin(&[])?;
+    two_layers().packing(packing).write_oci(&scene.path("layout"), "sound:1");
+    scene.layerfs(["load", "layout"]).ok();
+    let described = scene.layerfs(["inspect", "sound:1"]).ok().json();
+    let layer = &described[0]["Layers"][0];
+    let path = |name: &str| PathBuf::from(layer[name].as_str().expect("a path"));
+    let blob = store_of(&scene).join("blobs/sha256").join(&layer["Digest"].as_str().unwrap()["sha256:".len()..]);
+    let (tar, toc) = (path("Tar"), path("Toc"));
+    Some((scene, tar, toc, blob))
+}
+
+fn damage(path: &PathBuf) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let at = bytes.len() / 3;
+    bytes[at] ^= 0xff;
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// The outcomes of a check, by what they are.
+fn outcomes(done: &Done) -> Vec<String> {
+    let report = done.json();
+    let findings = report["Findings"].as_array().expect("findings").clone();
+    findings.iter().map(|finding| finding["Outcome"].as_str().unwrap().to_owned()).collect()
+}
+
+fn fsck(scene: &Scene, arguments: &[&str]) -> Done {
+    scene.layerfs(["fsck", "--format", "json"]).args(arguments).output()
+}
+
+#[test]
+fn tables_of_contents_are_made_anew() {
+    let Some((scene, _, toc, _)) = loaded(Packing::Plain) else { return };
+    let sound = std::fs::read(&toc).unwrap();
+    for spoil in
+        [&|| damage(&toc) as (), &|| std::fs::remove_file(&toc).unwrap(), &|| std::fs::write(&toc, "").unwrap()]
+            as [&dyn Fn(); 3]
+    {
+        spoil();
+        assert_eq!(outcomes(&fsck(&scene, &["--dry-run"])), ["found"]);
+        assert_eq!(outcomes(&fsck(&scene, &[]).ok()), ["mended"]);
+        assert_eq!(std::fs::read(&toc).unwrap(), sound);
+    }
+    assert_clean(&scene);
+}
+
+#[test]
+fn a_tar_comes_back_from_its_compressed_form() {
+    let Some((scene, tar, _, _)) = loaded(Packing::Gzip) else { return };
+    let sound = std::fs::read(&tar).unwrap();
+    damage(&tar);
+    assert_eq!(outcomes(&fsck(&scene, &[]).ok()), ["mended"]);
+    assert_eq!(std::fs::read(&tar).unwrap(), sound);
+    std::fs::remove_file(&tar).unwrap();
+    assert_eq!(outcomes(&fsck(&scene, &[]).ok()), ["mended"]);
+    assert_clean(&scene);
+}
+
+#[test]
+fn what_is_lost_is_named_and_loading_brings_it_back() {
+    let Some((scene, tar, _, _)) = loaded(Packing::Plain) else { return };
+    damage(&tar);
+    let done = scene.layerfs(["fsck"]).output().fails(1, &[]);
+    let text = done.text();
+    assert!(
+        text.contains("lost: ") && text.contains("sound:1") && text.contains(&diff_ids(&scene, "sound:1")[0]),
+        "{text}"
+    );
+    assert!(tar.exists(), "nothing is removed without being asked");
+    fsck(&scene, &["--repair"]).fails(1, &[]);
+    assert!(!tar.exists());
+    scene.layerfs(["load", "layout"]).ok();
+    assert_clean(&scene);
+}
+
+#[test]
+fn an_image_survives_the_loss_of_its_compressed_layer() {
+    let Some((scene, _, _, blob)) = loaded(Packing::Gzip) else { return };
+    let id = scene.layerfs(["images", "-q", "--no-trunc"]).ok().text();
+    damage(&blob);
+    fsck(&scene, &[]).fails(1, &[]);
+    fsck(&scene, &["--repair"]).ok();
+    assert_clean(&scene);
+    assert_eq!(scene.layerfs(["images", "-q", "--no-trunc"]).ok().text(), id);
+    scene.layerfs(["save", "sound:1", "-o", "saved.tar"]).ok();
+}
+
+#[test]
+fn an_image_without_its_configuration_goes_on_request() {
+    let Some((scene, _, _, _)) = loaded(Packing::Gzip) else { return };
+    let id = scene.layerfs(["images", "-q", "--no-trunc"]).ok().text();
+    damage(&store_of(&scene).join("blobs/sha256").join(&id.trim()["sha256:".len()..]));
+    fsck(&scene, &[]).fails(1, &[]);
+    fsck(&scene, &["--repair"]).ok();
+    assert_eq!(scene.layerfs(["images", "-q"]).ok().text(), "");
+    scene.layerfs(["prune"]).ok();
+    assert_clean(&scene);
+    scene.layerfs(["load", "layout"]).ok();
+    assert_clean(&scene);
+}

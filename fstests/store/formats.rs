@@ -1,0 +1,206 @@
+//! The same image in every format and by every way in is the same image.
+
+use super::{assert_clean, contents, diff_ids, store_of, two_layers};
+use crate::support::image::Packing;
+use crate::support::{Image, Need, Scene};
+
+#[test]
+fn every_way_in_gives_the_same_layers() {
+    let Some(scene) = Scene::begin(&[Need::Program("gzip"), Need::Program("zstd"), Need::Program("tar")]) else {
+        return;
+    };
+    let image = two_layers();
+    image.write_docker_archive(&scene.path("docker.tar"), "example.com/app:1");
+    image.write_oci(&scene.path("layout"), "example.com/app:1");
+    image.packing(Packing::Gzip).write_oci(&scene.path("gzip"), "example.com/app:1");
+    two_layers().packing(Packing::Zstd).write_oci(&scene.path("zstd"), "example.com/app:1");
+    scene.sh("gzip -k docker.tar; zstd -q docker.tar; for f in layout gzip zstd; do tar -C $f -cf $f.tar .; done").ok();
+    let mut seen: Option<Vec<String>> = None;
+    for source in [
+        "docker.tar",
+        "docker-archive:docker.tar",
+        "docker.tar.gz",
+        "docker.tar.zst",
+        "layout",
+        "oci:layout",
+        "oci:layout:example.com/app:1",
+        "layout.tar",
+        "oci-archive:gzip.tar",
+        "gzip",
+        "zstd",
+        "zstd.tar",
+    ] {
+        scene.layerfs(["load", source]).ok();
+        let layers = diff_ids(&scene, "example.com/app:1");
+        assert_eq!(seen.get_or_insert_with(|| layers.clone()), &layers, "{source}");
+        assert_clean(&scene);
+        scene.layerfs(["rmi", "example.com/app:1"]).ok();
+        assert_eq!(contents(&store_of(&scene)), Vec::<std::path::PathBuf>::new(), "{source}");
+    }
+    for source in ["docker.tar", "docker.tar.gz", "docker.tar.zst", "layout.tar", "gzip.tar", "zstd.tar"] {
+        scene.layerfs(["load"]).stdin(std::fs::read(scene.path(source)).unwrap()).ok();
+        assert_eq!(Some(diff_ids(&scene, "example.com/app:1")), seen, "{source} from standard input");
+        scene.layerfs(["rmi", "example.com/app:1"]).ok();
+        assert_eq!(contents(&store_of(&scene)), Vec::<std::path::PathBuf>::new(), "{source} from standard input");
+    }
+}
+
+#[test]
+fn archives_of_other_tools_are_loaded_and_the_store_is_read_by_them() {
+    let needs = [Need::Program("skopeo"), Need::Program("umoci")];
+    let Some(scene) = Scene::begin(&needs) else { return };
+    two_layers().packing(Packing::Gzip).write_oci(&scene.path("layout"), "tool:1");
+    scene.sh("skopeo copy -q oci:layout:tool:1 docker-archive:skopeo.tar:tool:2").ok();
+    scene.sh("skopeo copy -q oci:layout:tool:1 oci-archive:archive.tar:tool:3").ok();
+    scene.sh("umoci init --layout new; umoci new --image new:empty").ok();
+    for source in ["layout", "skopeo.tar", "archive.tar"] {
+        scene.layerfs(["load", source]).ok();
+    }
+    let first = diff_ids(&scene, "tool:1");
+    assert_eq!(diff_ids(&scene, "tool:2"), first);
+    assert_eq!(diff_ids(&scene, "tool:3"), first);
+    scene.layerfs(["load", "oci:new:empty"]).ok();
+    assert!(diff_ids(&scene, "new:empty").is_empty(), "an image without layers");
+    let root = store_of(&scene);
+    for tag in ["tool:1", "tool:2", "tool:3"] {
+        let seen = scene.run("skopeo").args(["inspect", "--raw"]).arg(format!("oci:{}:{tag}", root.display())).ok();
+        assert!(seen.json()["layers"].is_array());
+        scene.run("skopeo").arg("inspect").arg(format!("oci:{}:{tag}", root.display())).ok();
+    }
+    let listed = scene.run("umoci").args(["ls", "--layout"]).arg(&root).ok().text();
+    assert_eq!(listed.lines().filter(|line| line.starts_with("tool:")).count(), 3, "{listed}");
+    scene.sh(format!("umoci unpack --rootless --image {}:tool:1 bundle", root.display())).ok();
+    assert_eq!(std::fs::read(scene.path("bundle/rootfs/etc/name")).unwrap(), b"two");
+    assert!(!scene.path("bundle/rootfs/etc/gone").exists());
+}
+
+#[test]
+fn platforms_are_chosen_and_kept() {
+    let Some(scene) = Scene::begin(&[]) else { return };
+    let other = if cfg!(target_arch = "x86_64") { "arm64" } else { "amd64" };
+    let own = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+    write_multi_platform(&scene, own, other);
+    scene.layerfs(["load", "oci:multi"]).ok();
+    let described = scene.layerfs(["inspect", "multi:1"]).ok().json();
+    assert_eq!(described[0]["Architecture"], own);
+    scene.layerfs(["load", "--platform", &format!("linux/{other}"), "oci:multi"]).ok();
+    assert_eq!(scene.layerfs(["inspect", "multi:1"]).ok().json()[0]["Architecture"], other);
+    scene.layerfs(["load", "--platform", "linux/s390x", "oci:multi"]).output().fails(1, &["linux/s390x", "hint:"]);
+    scene.layerfs(["load", "--all-platforms", "oci:multi"]).ok();
+    for architecture in [own, other] {
+        let platform = format!("linux/{architecture}");
+        let described = scene.layerfs(["inspect", "--platform", &platform, "multi:1"]).ok().json();
+        assert_eq!(described[0]["Architecture"], architecture);
+    }
+    scene.layerfs(["prune"]).ok();
+    assert_clean(&scene);
+}
+
+/// An image layout whose one entry is an index of images for two architectures, and an attestation.
+fn write_multi_platform(scene: &Scene, first: &str, second: &str) {
+    let image = |architecture: &str| {
+        let directory = scene.path(architecture);
+        let image = Image::new().layer(&format!("file arch ={architecture}"));
+        image.write_oci(&directory, "x");
+        let config = String::from_utf8(image.configuration()).unwrap();
+        let (from, to) = (first_architecture(&config), format!("\"architecture\":\"{architecture}\""));
+        let config = config.replace(&from, &to).into_bytes();
+        let blobs = scene.dir("multi/blobs/sha256");
+        for entry in std::fs::read_dir(directory.join("blobs/sha256")).unwrap().flatten() {
+            std::fs::copy(entry.path(), blobs.join(entry.file_name())).unwrap();
+        }
+        let index: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(directory.join("index.json")).unwrap()).unwrap();
+        let digest = index["manifests"][0]["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+        let mut manifest: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(blobs.join(digest)).unwrap()).unwrap();
+        manifest["config"] = put(scene, &config, "application/vnd.oci.image.config.v1+json");
+        let bytes = serde_json::to_vec(&manifest).unwrap();
+        let mut entry = put(scene, &bytes, "application/vnd.oci.image.manifest.v1+json");
+        entry["platform"] = serde_json::json!({"os": "linux", "architecture": architecture});
+        entry
+    };
+    let mut attestation = put(scene, b"{}", "application/vnd.oci.image.manifest.v1+json");
+    attestation["platform"] = serde_json::json!({"os": "unknown", "architecture": "unknown"});
+    let list = serde_json::json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [attestation, image(second), image(first)]});
+    let mut entry = put(scene, &serde_json::to_vec(&list).unwrap(), "application/vnd.oci.image.index.v1+json");
+    entry["annotations"] = serde_json::json!({"org.opencontainers.image.ref.name": "1"});
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [entry]});
+    std::fs::write(scene.path("multi/index.json"), index.to_string()).unwrap();
+    std::fs::write(scene.path("multi/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+}
+
+fn first_architecture(config: &str) -> String {
+    let start = config.find("\"architecture\":\"").unwrap();
+    let end = start + config[start..].find(',').unwrap();
+    config[start..end].to_owned()
+}
+
+fn put(scene: &Scene, bytes: &[u8], media_type: &str) -> serde_json::Value {
+    let digest = crate::support::image::digest(bytes);
+    std::fs::write(scene.dir("multi/blobs/sha256").join(&digest["sha256:".len()..]), bytes).unwrap();
+    serde_json::json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
+}
+
+#[test]
+fn what_podman_and_buildah_write_is_loaded() {
+    let Some(scene) = Scene::begin(&[Need::Root, Need::Program("buildah"), Need::Program("podman")]) else { return };
+    let script = "
+        printf '[storage]\\ndriver = \"vfs\"\\nrunroot = \"%s/run\"\\ngraphroot = \"%s/storage\"\\n' $PWD $PWD > conf
+        export CONTAINERS_STORAGE_CONF=$PWD/conf BUILDAH_ISOLATION=chroot
+        c=$(buildah from scratch)
+        echo one > one; buildah copy -q $c one /one
+        buildah config --cmd '/one' $c; buildah commit -q $c made:1 >/dev/null
+        buildah push -q made:1 docker-archive:buildah.tar:made:1
+        buildah push -q made:1 oci-archive:buildah.oci:made:1
+        podman save -q --format docker-archive -o podman.tar localhost/made:1
+        podman save -q --format oci-archive -o podman.oci localhost/made:1
+        podman save -q --format oci-dir -o podman.dir localhost/made:1
+        podman save -q --format docker-archive -m -o several.tar localhost/made:1";
+    scene.sh(script).ok();
+    let mut seen = None;
+    for source in ["buildah.tar", "buildah.oci", "podman.tar", "podman.oci", "podman.dir", "several.tar"] {
+        let loaded = scene.layerfs(["load", "--format", "json", source]).ok().json();
+        let name = loaded[0]["Reference"].as_str().expect("a name").to_owned();
+        let layers = diff_ids(&scene, &name);
+        assert_eq!(seen.get_or_insert_with(|| layers.clone()), &layers, "{source}");
+        scene.layerfs(["rmi", &name]).ok();
+    }
+}
+
+#[test]
+fn old_archives_with_linked_layers_are_loaded() {
+    let Some(scene) = Scene::begin(&[Need::Program("tar")]) else { return };
+    let image = Image::new().layer("file a =x").layer("file a =x");
+    image.write_docker_archive(&scene.path("flat.tar"), "old:1");
+    // The second of two equal layers is a symlink to the first, in a directory of its own, as Docker wrote it for years.
+    let script = "
+        mkdir old && tar -C old -xf flat.tar && cd old
+        tar=$(ls *.tar); mkdir one two; mv $tar one/layer.tar; ln -s ../one/layer.tar two/layer.tar
+        sed -i \"s/\\\"$tar\\\",\\\"$tar\\\"/\\\"one\\/layer.tar\\\",\\\"two\\/layer.tar\\\"/\" manifest.json
+        grep -q two/layer.tar manifest.json
+        tar -cf ../old.tar *";
+    scene.sh(script).ok();
+    scene.layerfs(["load", "old.tar"]).ok();
+    assert_eq!(diff_ids(&scene, "old:1").len(), 2);
+    scene.layerfs(["rmi", "old:1"]).ok();
+    scene.layerfs(["load"]).stdin(std::fs::read(scene.path("old.tar")).unwrap()).ok();
+    assert_eq!(diff_ids(&scene, "old:1").len(), 2);
+}
+
+#[test]
+fn a_root_file_system_is_imported() {
+    let Some(scene) = Scene::begin(&[Need::Program("tar"), Need::Program("gzip")]) else { return };
+    scene.sh("mkdir fs; echo hi > fs/motd; tar -C fs -cf fs.tar .; gzip -k fs.tar").ok();
+    let id = scene.layerfs(["import", "fs.tar", "fs:1", "-c", "CMD [\"/x\"]", "-m", "by hand"]).ok().text();
+    let described = scene.layerfs(["inspect", "fs:1"]).ok().json();
+    assert_eq!(described[0]["Id"], id.trim());
+    assert_eq!(described[0]["Config"]["Cmd"], serde_json::json!(["/x"]));
+    assert_eq!(described[0]["Comment"], "by hand");
+    scene.layerfs(["import", "-", "fs:2"]).stdin(std::fs::read(scene.path("fs.tar.gz")).unwrap()).ok();
+    assert_eq!(diff_ids(&scene, "fs:1"), diff_ids(&scene, "fs:2"));
+    scene.layerfs(["import", "fs.tar", "Bad"]).output().fails(2, &["must be lowercase"]);
+    scene.layerfs(["import", "fs.tar", "-c", "RUN x"]).output().fails(1, &["RUN"]);
+    assert_clean(&scene);
+}

@@ -1,0 +1,85 @@
+//! Names and removal as Docker has them.
+
+use super::{contents, store_of, two_layers};
+use crate::support::{Image, Scene};
+
+fn loaded() -> Option<Scene> {
+    let scene = Scene::begin(&[])?;
+    two_layers().write_oci(&scene.path("layout"), "app:1");
+    scene.layerfs(["load", "layout"]).ok();
+    Some(scene)
+}
+
+#[test]
+fn images_are_found_by_name_id_and_beginning() {
+    let Some(scene) = loaded() else { return };
+    let id = scene.layerfs(["images", "-q", "--no-trunc"]).ok().text();
+    let id = id.trim();
+    let hex = &id["sha256:".len()..];
+    for name in ["app:1", "docker.io/library/app:1", "library/app:1", id, hex, &hex[..12], &hex[..3]] {
+        assert_eq!(scene.layerfs(["inspect", name]).ok().json()[0]["Id"], id, "{name}");
+    }
+    scene.layerfs(["inspect", "nothing"]).output().fails(1, &["no such image: nothing:latest", "hint: "]);
+    scene.layerfs(["inspect", "App:1"]).output().fails(1, &["repository name (library/App) must be lowercase"]);
+    scene
+        .layerfs(["tag", "app:1", "B@d"])
+        .output()
+        .fails(1, &["is not a valid repository/tag", "invalid reference format"]);
+    let listed = scene.layerfs(["images", "--format", "json"]).ok().json();
+    assert_eq!(
+        (&listed[0]["Repository"], &listed[0]["Tag"], &listed[0]["ID"]),
+        (&"app".into(), &"1".into(), &id.into())
+    );
+}
+
+#[test]
+fn an_ambiguous_id_is_an_error() {
+    let Some(scene) = Scene::begin(&[]) else { return };
+    for number in 0..20 {
+        Image::new()
+            .layer(&format!("file a ={number}"))
+            .write_oci(&scene.path(format!("{number}")), &format!("n:{number}"));
+        scene.layerfs(["load", &number.to_string()]).ok();
+    }
+    let ids = scene.layerfs(["images", "-q"]).ok().text();
+    let mut firsts: Vec<char> = ids.lines().filter_map(|id| id.chars().next()).collect();
+    firsts.sort_unstable();
+    let twice = firsts.windows(2).find(|pair| pair[0] == pair[1]).expect("20 images and 16 digits")[0];
+    scene.layerfs(["rmi", &twice.to_string()]).output().fails(1, &["ambiguous", "hint: "]);
+}
+
+#[test]
+fn the_last_name_takes_the_image_with_it() {
+    let Some(scene) = loaded() else { return };
+    let id = scene.layerfs(["images", "-q"]).ok().text();
+    scene.layerfs(["tag", "app:1", "other:2"]).ok();
+    scene.layerfs(["rmi", id.trim()]).output().fails(1, &["image is referenced in multiple repositories", "hint: "]);
+    assert_eq!(scene.layerfs(["rmi", "app:1"]).ok().text(), "Untagged: app:1\n");
+    let text = scene.layerfs(["rmi", "other:2"]).ok().text();
+    assert!(text.starts_with("Untagged: other:2\nDeleted: sha256:"), "{text}");
+    assert_eq!(text.lines().count(), 4, "the image and two layers: {text}");
+    assert_eq!(contents(&store_of(&scene)), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn shared_layers_stay_and_prune_tells_what_it_frees() {
+    let Some(scene) = Scene::begin(&[]) else { return };
+    for name in ["one", "two"] {
+        let image = Image::new().layer("file shared #100000").layer(&format!("file own ={name}"));
+        image.write_oci(&scene.path(name), &format!("{name}:1"));
+        scene.layerfs(["load", name]).ok();
+    }
+    scene.layerfs(["rmi", "one:1"]).ok();
+    scene.layerfs(["fsck"]).ok();
+    scene.layerfs(["load", "-t", "two:1", "one"]).ok();
+    let told = scene.layerfs(["prune", "--dry-run"]).ok().text();
+    let before = contents(&store_of(&scene));
+    assert!(told.contains("Deleted image: sha256:") && told.contains("would be reclaimed"), "{told}");
+    assert_eq!(contents(&store_of(&scene)), before);
+    scene.layerfs(["prune"]).ok();
+    assert!(contents(&store_of(&scene)).len() < before.len());
+    assert_eq!(scene.layerfs(["images", "-q"]).ok().text().lines().count(), 1);
+    scene.layerfs(["fsck"]).ok();
+    scene.layerfs(["prune", "--all", "--force"]).ok();
+    assert_eq!(contents(&store_of(&scene)), Vec::<std::path::PathBuf>::new());
+}
