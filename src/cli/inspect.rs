@@ -58,7 +58,7 @@ fn describe(store: &Store, name: &str, platform: Option<&Platform>) -> anyhow::R
     match image {
         Ok(image) => describe_image(store, &image),
         Err(error) => match store.container(name) {
-            Ok(container) => describe_container(&container),
+            Ok(container) => describe_container(store, &container),
             Err(StoreError::NoSuchContainer(_)) => Err(error),
             Err(other) => Err(other.into()),
         },
@@ -103,7 +103,19 @@ fn describe_layer(layer: &LayerRecord) -> Value {
     })
 }
 
-fn describe_container(container: &Container) -> anyhow::Result<Value> {
+/// The layers' tars, topmost first, as docker lists directories.
+fn lower_dir(store: &Store, container: &Container) -> String {
+    let tars = container.record.layers.iter().rev().map(|layer| store.blob_path(layer).display().to_string());
+    tars.collect::<Vec<_>>().join(":")
+}
+
+/// Where it is mounted.
+fn merged_dir(name: &str) -> anyhow::Result<Option<std::path::PathBuf>> {
+    let mounts = crate::mount::Registry::open()?.mounts()?;
+    Ok(mounts.into_iter().find(|mount| mount.name.as_deref() == Some(name)).map(|mount| mount.mount_point))
+}
+
+fn describe_container(store: &Store, container: &Container) -> anyhow::Result<Value> {
     let record = &container.record;
     Ok(json!({
         "Name": record.name,
@@ -112,6 +124,8 @@ fn describe_container(container: &Container) -> anyhow::Result<Value> {
         "Created": record.created,
         "Mounted": container.is_mounted()?,
         "Layers": record.layers,
+        "LowerDir": lower_dir(store, container),
+        "MergedDir": merged_dir(&record.name)?,
         "UpperDir": container.upper(),
         "WorkDir": container.work(),
         "Options": record.options,

@@ -27,6 +27,7 @@ mod login;
 mod logout;
 mod ls;
 mod mount;
+mod named;
 mod output;
 mod overlay;
 mod printable;
@@ -38,6 +39,8 @@ mod pull_first;
 mod push;
 mod registry_options;
 mod remote;
+mod rename;
+mod rm;
 mod rmi;
 mod save;
 mod squash;
@@ -110,6 +113,8 @@ enum Verb {
     History(history::Args),
     Tag(tag::Args),
     Rmi(rmi::Args),
+    Rm(rm::Args),
+    Rename(rename::Args),
     Prune(prune::Args),
     Df(df::Args),
     Fsck(fsck::Args),
@@ -161,6 +166,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::History(args) => history::run(args, global),
         Verb::Tag(args) => tag::run(args, global),
         Verb::Rmi(args) => rmi::run(args, global),
+        Verb::Rm(args) => rm::run(args, global),
+        Verb::Rename(args) => rename::run(args, global),
         Verb::Prune(args) => prune::run(args, global),
         Verb::Df(args) => df::run(args, global),
         Verb::Fsck(args) => fsck::run(args, global),

@@ -1,12 +1,13 @@
 //! `layerfs mount`: an image becomes a directory.
 
-use super::Global;
 use super::image_argument::open_image;
 use super::pull_first::PullArguments;
+use super::{Global, named};
 use crate::fs::LayerFs;
 use crate::mount::background::{self, Outcome};
 use crate::mount::image::{View, stack};
 use crate::mount::{MountError, MountOptions, MountPlan, serve};
+use crate::store::Store;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 ///
 /// The command returns as soon as the mount answers; the server goes on in the background until `layerfs umount`.
 ///
-/// Options for -o: allow_other, suid, dev, noexec, nonempty, atime, sync, dirsync, source=TEXT, subtype=TEXT, threads=N, opens=zero-message|answered,
+/// Options for -o: allow_other, suid, dev, noexec, nonempty, atime, sync, dirsync, source=TEXT, subtype=TEXT, threads=N, opens=zero-message|answered, volatile,
 /// and those of mount(8) that say what is so in any case.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -24,6 +25,12 @@ pub(super) struct Args {
     /// The directory, which must be empty
     #[arg(value_name = "MNT")]
     mount_point: PathBuf,
+    /// Take changes, which are kept under a name and are there again when it is mounted again
+    #[arg(short = 'w', long, conflicts_with_all = ["layer", "layers"])]
+    rw: bool,
+    /// The name of a writable mount; without it one is invented and printed
+    #[arg(long, value_name = "NAME", requires = "rw")]
+    name: Option<String>,
     /// Show the changes of one layer only, counted from 0 at the bottom; whiteouts as character devices 0/0
     #[arg(long, value_name = "N", conflicts_with = "layers")]
     layer: Option<usize>,
@@ -45,7 +52,8 @@ pub(super) struct Args {
 
 impl Args {
     fn mount_options(&self) -> Result<MountOptions, MountError> {
-        let mut options = MountOptions { allow_other: self.allow_other, ..MountOptions::default() };
+        let read_only = !self.rw;
+        let mut options = MountOptions { allow_other: self.allow_other, read_only, ..MountOptions::default() };
         self.options.iter().try_for_each(|list| options.apply(list))?;
         Ok(options)
     }
@@ -73,10 +81,23 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     if !background::is_background() {
         args.pull.ensure(&store, &args.image, None)?;
     }
+    if args.rw {
+        return mount_writable(args, &store, options);
+    }
     let image = open_image(&store, &args.image, &args.mount_point.display().to_string())?;
     let plan = MountPlan { source: image.record.label(), mount_point: args.mount_point.clone(), name: None, options };
     let stack = stack(image.layers.clone(), args.view())?;
     serve(LayerFs::new(stack), &plan)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn mount_writable(args: &Args, store: &Store, options: MountOptions) -> anyhow::Result<ExitCode> {
+    let volatile = options.volatile;
+    let named = named::open(store, &args.image, args.name.as_deref(), &args.mount_point, options, volatile)?;
+    if args.name.is_none() {
+        writeln!(std::io::stdout(), "{}", named.name)?;
+    }
+    serve(named.fs, &named.plan)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,6 +3,7 @@
 use super::output::Format;
 use super::{Global, printable};
 use crate::mount::{ControlRequest, ControlResponse, MountRecord, Registry, ask};
+use crate::store::ContainerRecord;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::ExitCode;
@@ -12,6 +13,9 @@ use time::macros::format_description;
 /// List what is mounted.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// Named writable mounts too that are not mounted now
+    #[arg(short, long)]
+    all: bool,
     /// How many requests of each kind each server has answered
     #[arg(long)]
     stats: bool,
@@ -21,18 +25,39 @@ pub(super) struct Args {
 }
 
 /// Runs the verb.
-pub(super) fn run(args: &Args, _global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let registry = Registry::open()?;
     let mounts = registry.mounts()?;
+    let resting = if args.all { resting(global, &mounts)? } else { Vec::new() };
     let mut out = std::io::stdout().lock();
     match args.format {
         Format::Json => {
-            let all: Vec<Value> = mounts.iter().map(|mount| describe(&registry, mount, args.stats)).collect();
+            let all: Vec<Value> = mounts
+                .iter()
+                .map(|mount| describe(&registry, mount, args.stats))
+                .chain(resting.iter().map(describe_resting))
+                .collect();
             writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
         }
-        Format::Text => write_table(&mut out, &registry, &mounts, args.stats)?,
+        Format::Text => {
+            write_table(&mut out, &registry, &mounts, args.stats)?;
+            for record in &resting {
+                writeln!(out, "(not mounted)  {} ({})", printable(record.image.as_bytes()), record.name)?;
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The named mounts that are not mounted.
+fn resting(global: &Global, mounts: &[MountRecord]) -> anyhow::Result<Vec<ContainerRecord>> {
+    let records = global.store()?.containers()?.into_iter().map(|container| container.record);
+    let mounted = |name: &str| mounts.iter().any(|mount| mount.name.as_deref() == Some(name));
+    Ok(records.filter(|record| !mounted(&record.name)).collect())
+}
+
+fn describe_resting(record: &ContainerRecord) -> Value {
+    json!({ "Name": record.name, "Image": record.image, "MountPoint": null, "Writable": true, "Pid": null, "Since": null })
 }
 
 fn describe(registry: &Registry, mount: &MountRecord, stats: bool) -> Value {

@@ -64,6 +64,18 @@ impl LayerFs {
         overrides.iter().filter_map(|(ino, local)| Some((ino.source()?, upper(local)))).collect()
     }
 
+    /// Makes the root of the upper, which is new, like that of the topmost lower layer.
+    pub fn adopt_root(&self) -> FsResult<()> {
+        let upper = &self.writable()?.upper;
+        let root = self.directory(Ino::ROOT)?.made();
+        let lowers = lowers_of(&root.sources);
+        let layers = lowers.iter().map(|source| Ok((self.layer(*source)?, source.ino)));
+        let layers = layers.collect::<FsResult<Vec<_>>>()?;
+        let explicit = layers.iter().find(|(layer, _)| !layer.root_is_implied()).or_else(|| layers.last());
+        let Some((layer, ino)) = explicit else { return Ok(()) };
+        Ok(upper.adopt_root(*layer, *ino)?)
+    }
+
     /// Whether changes are taken.
     pub fn is_writable(&self) -> bool {
         self.writable.is_some()

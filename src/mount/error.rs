@@ -1,5 +1,6 @@
 //! Why something could not be mounted or unmounted, and what to do about it.
 
+use crate::fs::FsError;
 use crate::fuse::SessionError;
 use crate::layer::staging::StagingError;
 use crate::layer::upper::UpperError;
@@ -122,6 +123,9 @@ pub enum MountError {
     /// The upper directory cannot be used.
     #[error(transparent)]
     Upper(#[from] UpperError),
+    /// The root of the upper could not be made like that of the image.
+    #[error("cannot prepare the upper directory: {0}")]
+    Root(#[source] FsError),
     /// The layers make no stack.
     #[error(transparent)]
     Stack(#[from] StackError),

@@ -21,6 +21,7 @@ mod registry;
 mod serve;
 mod tuning;
 mod unmount;
+pub mod writable;
 
 pub use control::{Request as ControlRequest, Response as ControlResponse, ask};
 pub use error::MountError;

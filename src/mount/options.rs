@@ -25,6 +25,8 @@ pub struct MountOptions {
     pub dirsync: bool,
     /// The mount point may have content, which then is hidden.
     pub nonempty: bool,
+    /// Nothing is synced to disk.
+    pub volatile: bool,
     /// ACLs count, where the kernel checks permissions.
     pub acl: bool,
     /// The SELinux context option, `context=...`, passed on to the kernel.
@@ -51,6 +53,7 @@ impl Default for MountOptions {
             sync: false,
             dirsync: false,
             nonempty: false,
+            volatile: false,
             acl: true,
             context: None,
             source: None,
@@ -85,6 +88,7 @@ impl MountOptions {
             "sync" => self.sync = true,
             "async" => self.sync = false,
             "dirsync" => self.dirsync = true,
+            "volatile" if !self.read_only => self.volatile = true,
             "nonempty" => self.nonempty = true,
             // What mount(8) passes on from fstab, and what is so in any case.
             "rw"

@@ -49,14 +49,7 @@ impl SideTable {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let mut records = HashMap::new();
-        // The last line may be torn by a crash: then it never counted.
-        for (ino, record) in text.lines().filter_map(parse_line) {
-            match record {
-                Some(record) => records.insert(ino, record),
-                None => records.remove(&ino),
-            };
-        }
+        let records = records_of(&text);
         let staged = path.with_extension("new");
         let mut file = File::create(&staged)?;
         let lines: String = records.iter().map(|(ino, record)| line(*ino, Some(record))).collect();
@@ -65,6 +58,17 @@ impl SideTable {
         std::fs::rename(&staged, path)?;
         let log = File::options().append(true).open(path)?;
         Ok(Self { path: path.to_owned(), state: Mutex::new(State { records, log }) })
+    }
+
+    /// Reads the table at `path`, and leaves it alone; none when there is none.
+    pub fn read(path: &Path) -> io::Result<Option<Self>> {
+        let log = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let records = records_of(&io::read_to_string(&log)?);
+        Ok(Some(Self { path: path.to_owned(), state: Mutex::new(State { records, log }) }))
     }
 
     /// What is kept of `ino`.
@@ -99,6 +103,18 @@ impl SideTable {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// The records that the lines of a log leave. The last line may be torn by a crash: then it never counted.
+fn records_of(text: &str) -> HashMap<LocalIno, SideRecord> {
+    let mut records = HashMap::new();
+    for (ino, record) in text.lines().filter_map(parse_line) {
+        match record {
+            Some(record) => records.insert(ino, record),
+            None => records.remove(&ino),
+        };
+    }
+    records
 }
 
 /// `ino owner number names`, `-` for what is not kept; `ino -` alone drops the record. Ends with `;`, so that a torn line is

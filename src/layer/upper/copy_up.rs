@@ -146,6 +146,15 @@ impl Upper {
         Ok(local)
     }
 
+    /// Makes the root like the directory `local` of `layer`.
+    pub fn adopt_root(&self, layer: &dyn Layer, local: LocalIno) -> LayerResult<()> {
+        let meta = layer.meta(local)?;
+        let root = self.tree.root_object();
+        let copied = Copied { layer, local, data: (layer, local), meta: &meta, ino: Ino::ROOT };
+        self.copy_xattrs(&root, &copied)?;
+        self.copy_meta(&root, &meta).map_err(|source| self.failed("copy owner, mode and times", source))
+    }
+
     fn copy_xattrs(&self, staged: &Object, copied: &Copied<'_>) -> LayerResult<()> {
         let mut names = Vec::new();
         copied.layer.xattr_names(copied.local, &mut |name| names.push(name.to_vec()))?;

@@ -22,11 +22,13 @@ mod probe;
 mod records;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub use attributes::{Changes, SetTime, XattrMode};
 pub use copy_up::{Content, Copied, Staged};
 pub use create::{Created, NewKind, NewObject, Over};
 pub use names::Place;
+pub use view::{UpperView, view_upper};
 
 use super::dir::{Access, Descriptors, DirLayer, DirOptions, Owners, Record, SideTable, XattrPrefix, owners};
 use super::staging::{Staging, StagingError};

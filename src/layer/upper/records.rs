@@ -110,13 +110,12 @@ impl Upper {
         let dir = self.staging.index();
         let names = staging::names(dir).map_err(|source| self.failed("read index", source))?;
         for (name, _) in names {
-            let number = std::str::from_utf8(&name).ok().and_then(|text| u64::from_str_radix(text, 16).ok());
-            let Some(number) = number else { continue };
+            let Some(ino) = super::view::index_entry(&name) else { continue };
             let object = Object::new(dir, &name);
             let stat = object.stat().map_err(|source| self.failed("read index", source))?;
             let local = self.tree.identify(&stat);
             self.tree.remember(local, self.index_ino, &name);
-            self.state.lock().indexed.insert(local, Ino(number));
+            self.state.lock().indexed.insert(local, ino);
         }
         Ok(())
     }

@@ -1,0 +1,98 @@
+//! Named writable mounts: `mount --rw`.
+
+use super::image_argument::{OpenImage, open_image};
+use crate::fs::LayerFs;
+use crate::mount::MountOptions;
+use crate::mount::MountPlan;
+use crate::mount::writable::{Changes, writable};
+use crate::store::{Container, ContainerRecord, Store, StoreError};
+use anyhow::bail;
+use std::path::Path;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// What to mount: the filesystem, how, and what has to live as long as it.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) fs: LayerFs,
+    pub(super) plan: MountPlan,
+    pub(super) name: String,
+    _image: OpenImage,
+    _lock: crate::store::ContainerLock,
+}
+
+/// Opens the writable mount `name` of `image`, made when there is none of that name; without a name it gets one.
+pub(super) fn open(
+    store: &Store,
+    image: &str,
+    name: Option<&str>,
+    mount_point: &Path,
+    options: MountOptions,
+    volatile: bool,
+) -> anyhow::Result<Named> {
+    let existing = match name.map(|name| store.container(name)) {
+        None | Some(Err(StoreError::NoSuchContainer(_))) => None,
+        Some(found) => Some(found?),
+    };
+    let user = mount_point.display().to_string();
+    let (container, image, fresh) = match existing {
+        Some(container) => {
+            let image = open_same_image(store, image, &container, &user)?;
+            (container, image, false)
+        }
+        None => {
+            let opened = open_image(store, image, &user)?;
+            let created = OffsetDateTime::now_utc().format(&Rfc3339)?;
+            let name = name.map_or_else(|| invent_name(store, image), |name| Ok(name.to_owned()))?;
+            let record = ContainerRecord::new(&name, image, &opened.record, &created);
+            (store.create_container(&record)?, opened, true)
+        }
+    };
+    let lock = container.lock()?;
+    let (upper, work) = (container.upper(), container.work());
+    let changes = Changes { upper: &upper, work: &work, fresh, volatile };
+    let opened = writable(image.layers.clone(), &changes);
+    if opened.is_err() && fresh {
+        drop(lock);
+        // It never was of any use to anyone; why it could not be mounted is what matters.
+        let _ = store.remove_container(&container.record.name);
+        return Err(opened.err().map_or_else(|| anyhow::anyhow!("not mounted"), anyhow::Error::from));
+    }
+    let name = container.record.name.clone();
+    let plan = MountPlan {
+        source: image.record.label(),
+        mount_point: mount_point.to_owned(),
+        name: Some(name.clone()),
+        options,
+    };
+    Ok(Named { fs: opened?, plan, name, _image: image, _lock: lock })
+}
+
+/// The image that the container was made of, which `asked` has to name.
+fn open_same_image(store: &Store, asked: &str, container: &Container, user: &str) -> anyhow::Result<OpenImage> {
+    let record = &container.record;
+    if asked != record.image {
+        let other = open_image(store, asked, user)?;
+        if other.record.id != record.image_id {
+            bail!("{} is a mount of {}, not of {asked}", record.name, record.image);
+        }
+        return Ok(other);
+    }
+    open_image(store, &record.image_id.to_string(), user)
+}
+
+/// A name that nothing has: the image's own and a number.
+fn invent_name(store: &Store, image: &str) -> anyhow::Result<String> {
+    let last = image.rsplit('/').next().unwrap_or(image);
+    let base: String = last.split([':', '@']).next().unwrap_or(last).to_owned();
+    let base: String = base.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+    let base = if base.starts_with(|c: char| c.is_ascii_alphanumeric()) { base } else { "mount".to_owned() };
+    for number in 1..u32::MAX {
+        let name = format!("{base}-{number}");
+        match store.container(&name) {
+            Err(StoreError::NoSuchContainer(_)) => return Ok(name),
+            found => drop(found?),
+        }
+    }
+    bail!("no name is left")
+}

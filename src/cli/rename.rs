@@ -1,0 +1,25 @@
+//! `layerfs rename`: gives a named mount another name.
+
+use super::Global;
+use crate::store::StoreError;
+use std::process::ExitCode;
+
+/// Give a named writable mount another name
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The name it has
+    old: String,
+    /// The name it gets
+    new: String,
+}
+
+/// Runs the verb.
+pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let store = global.store()?;
+    // Its server has told the old name to everyone.
+    if store.container(&args.old)?.is_mounted()? {
+        return Err(StoreError::ContainerBusy(args.old.clone()).into());
+    }
+    store.rename_container(&args.old, &args.new)?;
+    Ok(ExitCode::SUCCESS)
+}
