@@ -2,6 +2,7 @@
 
 mod isolation;
 mod life;
+mod live;
 mod trial;
 
 use crate::support::{Need, Scene};

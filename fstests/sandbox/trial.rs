@@ -2,6 +2,7 @@
 //!
 //! The starter must be that user: the test program runs itself again as him, with a test that is a driver in truth.
 
+use super::live;
 use crate::support::{Scene, needs};
 use layerfs::sandbox::{Identity, MapSink, Root, Sandbox, SandboxError, Spec};
 use serde::{Deserialize, Serialize};
@@ -100,7 +101,7 @@ pub(super) fn start_driver(scene: &Scene, starter: Starter, spec: &Spec) -> Chil
     driver_command(scene, starter, spec).spawn().expect("the driver")
 }
 
-fn driver_command(scene: &Scene, starter: Starter, spec: &Spec) -> Command {
+pub(super) fn driver_command(scene: &Scene, starter: Starter, spec: &Spec) -> Command {
     let driver = scene.reachable(&std::env::current_exe().expect("this program"), "driver");
     let order = scene.path("order");
     std::fs::write(&order, serde_json::to_vec(spec).expect("JSON")).expect("the order");
@@ -135,6 +136,9 @@ fn driver() {
 
 fn drive(spec: Spec, program: &OsString) -> Result {
     let sink = Arc::new(MapSink::default());
+    if let Some(paths) = std::env::var_os("LAYERFS_TEST_LIVE") {
+        return live::drive(spec, program, &paths.to_string_lossy());
+    }
     let joining = std::env::var("LAYERFS_TEST_JOINING").is_ok_and(|value| value == "yes");
     let done = if joining { join(spec, program, &sink) } else { complete(spec, program, Arc::clone(&sink)) };
     match done {
@@ -169,9 +173,12 @@ fn complete(
     program: &OsString,
     sink: Arc<MapSink>,
 ) -> std::result::Result<(u8, String, String), SandboxError> {
-    let sandbox =
-        Sandbox::new(spec).program(program).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut running = sandbox.ownership(sink).spawn()?;
+    to_the_end(Sandbox::new(spec).program(program).ownership(sink))
+}
+
+/// Runs a command to its end and gives its exit code and its output.
+pub(super) fn to_the_end(sandbox: Sandbox) -> std::result::Result<(u8, String, String), SandboxError> {
+    let mut running = sandbox.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (stdout, stderr) = (running.stdout.take().expect("piped"), running.stderr.take().expect("piped"));
     let drain = |mut pipe: Box<dyn std::io::Read + Send>| {
         std::thread::spawn(move || {

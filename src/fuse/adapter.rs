@@ -10,10 +10,10 @@ use crate::fs::{Attr, FsError, FsResult, LayerFs, RenameMode};
 use crate::layer::upper::{NewKind, NewObject};
 use crate::union::Ino;
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
-    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
-    Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation,
+    INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use log::{debug, error};
 use rustix::fs::FallocateFlags;
@@ -56,9 +56,17 @@ pub(super) struct Adapter {
     pub(super) spinner: Spinner,
     /// Files whose cached pages have to go because writing them failed.
     pub(super) failed_writes: Sender<u64>,
+    /// Everything is shown as root's.
+    pub(super) squash: bool,
 }
 
 impl Adapter {
+    /// Attributes as the kernel is to see them.
+    fn shown(&self, attr: &Attr) -> FileAttr {
+        let attr = file_attr(attr);
+        if self.squash { FileAttr { uid: 0, gid: 0, ..attr } } else { attr }
+    }
+
     /// Counts and logs a request and makes the call that answers it.
     fn call<T>(&self, operation: Operation, ino: u64, answer: impl FnOnce() -> FsResult<T>) -> Result<T, Errno> {
         self.counters.count(operation);
@@ -81,7 +89,7 @@ impl Adapter {
     /// Answers with the entry that was made.
     fn reply_entry(&self, made: Result<Attr, Errno>, reply: ReplyEntry) {
         match made {
-            Ok(attr) => reply.entry(&FOREVER, &file_attr(&attr), GENERATION),
+            Ok(attr) => reply.entry(&FOREVER, &self.shown(&attr), GENERATION),
             Err(errno) => reply.error(errno),
         }
         self.spinner.wait();
@@ -146,7 +154,7 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match self.call(Operation::Lookup, parent.0, || self.fs.lookup(Ino(parent.0), name.as_bytes())) {
-            Ok(Some(attr)) => reply.entry(&FOREVER, &file_attr(&attr), GENERATION),
+            Ok(Some(attr)) => reply.entry(&FOREVER, &self.shown(&attr), GENERATION),
             Ok(None) => reply.entry(&FOREVER, &negative(), GENERATION),
             Err(errno) => reply.error(errno),
         }
@@ -160,7 +168,7 @@ impl Filesystem for Adapter {
 
     fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
         match self.call(Operation::Getattr, ino.0, || self.fs.getattr(Ino(ino.0))) {
-            Ok(attr) => reply.attr(&FOREVER, &file_attr(&attr)),
+            Ok(attr) => reply.attr(&FOREVER, &self.shown(&attr)),
             Err(errno) => reply.error(errno),
         }
         self.spinner.wait();
@@ -260,7 +268,7 @@ impl Filesystem for Adapter {
             self.fs.readdirplus(Ino(ino.0), offset, &mut |entry, attr| {
                 let name = OsStr::from_bytes(entry.name);
                 let number = INodeNo(entry.ino.0);
-                full(reply.add(number, entry.next, name, &FOREVER, &file_attr(attr), GENERATION))
+                full(reply.add(number, entry.next, name, &FOREVER, &self.shown(attr), GENERATION))
             })
         });
         match answer {
@@ -290,7 +298,7 @@ impl Filesystem for Adapter {
     ) {
         let changes = changes(mode, (uid, gid), size, (atime, mtime));
         match self.call(Operation::Setattr, ino.0, || self.fs.setattr(Ino(ino.0), &changes, request.uid() != 0)) {
-            Ok(attr) => reply.attr(&FOREVER, &file_attr(&attr)),
+            Ok(attr) => reply.attr(&FOREVER, &self.shown(&attr)),
             Err(errno) => reply.error(errno),
         }
         self.spinner.wait();
@@ -338,7 +346,7 @@ impl Filesystem for Adapter {
     ) {
         let new = NewObject { kind: NewKind::File, permissions: mode & 0o7777, creator: creator(request, umask) };
         match self.call(Operation::Create, parent.0, || self.fs.create(Ino(parent.0), name.as_bytes(), &new)) {
-            Ok(attr) => reply.created(&FOREVER, &file_attr(&attr), GENERATION, FileHandle(0), self.open_flags()),
+            Ok(attr) => reply.created(&FOREVER, &self.shown(&attr), GENERATION, FileHandle(0), self.open_flags()),
             Err(errno) => reply.error(errno),
         }
         self.spinner.wait();

@@ -27,6 +27,11 @@ pub(super) fn errno(error: &FsError) -> Errno {
     }
 }
 
+/// The number of `error`, for those who answer system calls by other ways.
+pub fn error_number(error: &FsError) -> i32 {
+    errno(error).code()
+}
+
 fn layer_errno(error: &LayerError) -> Errno {
     match error {
         LayerError::NoSuchInode { .. } => Errno::ESTALE,

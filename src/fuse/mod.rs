@@ -22,5 +22,6 @@ mod spin;
 
 pub use capabilities::OpenMode;
 pub use counters::{Counters, Operation};
+pub use errno::error_number;
 pub use kernel::KernelVersion;
-pub use session::{Server, ServerOptions, SessionError};
+pub use session::{Names, Server, ServerOptions, SessionError};

@@ -5,7 +5,9 @@ use super::capabilities::{OpenMode, Wishes};
 use super::counters::Counters;
 use super::spin::Spinner;
 use crate::fs::LayerFs;
+use crate::union::Ino;
 use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -22,11 +24,20 @@ pub struct ServerOptions {
     pub threads: usize,
     /// Whether threads wait awake for a moment before they sleep.
     pub spin: bool,
+    /// Whether the kernel is shown root as the owner of everything, for a user namespace that has nobody else. The filesystem
+    /// keeps the true owners.
+    pub squash: bool,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { open_mode: OpenMode::for_running_kernel(), acl: false, threads: default_threads(), spin: true }
+        Self {
+            open_mode: OpenMode::for_running_kernel(),
+            acl: false,
+            threads: default_threads(),
+            spin: true,
+            squash: false,
+        }
     }
 }
 
@@ -70,6 +81,7 @@ impl Server {
             wishes: Wishes { open_mode: options.open_mode, acl: options.acl, writable },
             open_mode: options.open_mode,
             spinner: Spinner::new(watched),
+            squash: options.squash,
         };
         let mut config = Config::default();
         config.n_threads = Some(options.threads.max(1));
@@ -91,9 +103,31 @@ impl Server {
         Arc::clone(&self.counters)
     }
 
+    /// Tells the kernel of names that others than itself have made.
+    pub fn names(&self) -> Names {
+        Names { notifier: self.session.notifier() }
+    }
+
     /// Answers requests until the filesystem is unmounted.
     pub fn run(self) -> Result<(), SessionError> {
         self.session.run().map_err(SessionError::Broken)
+    }
+}
+
+/// Tells the kernel of changed names.
+#[derive(Debug, Clone)]
+pub struct Names {
+    notifier: Notifier,
+}
+
+impl Names {
+    /// The name `name` in the directory `parent` is not what the kernel remembers. Not to be called by a thread that answers requests.
+    pub fn changed(&self, parent: Ino, name: &OsStr) -> io::Result<()> {
+        match self.notifier.inval_entry(INodeNo(parent.0), name) {
+            // The kernel remembers nothing of it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 }
 

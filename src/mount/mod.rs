@@ -14,6 +14,7 @@ pub mod background;
 mod control;
 mod error;
 pub mod image;
+mod inside;
 mod options;
 pub mod overlay;
 pub mod overlay_options;
@@ -25,6 +26,7 @@ pub mod writable;
 
 pub use control::{Request as ControlRequest, Response as ControlResponse, ask};
 pub use error::MountError;
+pub use inside::Inside;
 pub use options::MountOptions;
 pub use registry::{MountRecord, Registry};
 pub use serve::{MountPlan, serve};

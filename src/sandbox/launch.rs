@@ -3,8 +3,8 @@
 use super::SandboxError;
 use super::identity::write_maps;
 use super::limits::ControlGroup;
-use super::protocol::{self, CONTROL, FUSE, Order, Report, SPECIFICATION};
-use super::spec::Spec;
+use super::protocol::{self, CONTROL, Order, Report, SPECIFICATION};
+use super::spec::{Root, Spec};
 use super::stage::VERB;
 use super::supervise::{OwnershipSink, Supervisor};
 use crate::sys::spawn::hand_over;
@@ -23,7 +23,7 @@ pub struct Sandbox {
     spec: Spec,
     program: OsString,
     streams: [Stdio; 3],
-    fuse: Option<OwnedFd>,
+    server: Option<RootServer>,
     sink: Option<Arc<dyn OwnershipSink>>,
 }
 
@@ -31,7 +31,7 @@ impl Sandbox {
     /// Streams are inherited unless set otherwise.
     pub fn new(spec: Spec) -> Self {
         let streams = [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()];
-        Self { spec, program: "/proc/self/exe".into(), streams, fuse: None, sink: None }
+        Self { spec, program: "/proc/self/exe".into(), streams, server: None, sink: None }
     }
 
     /// The `layerfs` program that knows the hidden verb, where this process runs another one.
@@ -59,10 +59,11 @@ impl Sandbox {
         self
     }
 
-    /// The open /dev/fuse for a root of [`super::Root::Fuse`]; its server must already answer.
+    /// Who serves a root of [`super::Root::Fuse`]: called with the open /dev/fuse once it is mounted, from the thread that starts the
+    /// sandbox; it must return at once. The kernel wants the device opened in the user namespace it is mounted in, so it comes from there.
     #[must_use]
-    pub fn fuse(mut self, device: OwnedFd) -> Self {
-        self.fuse = Some(device);
+    pub fn fuse(mut self, serve: impl FnOnce(OwnedFd) + Send + 'static) -> Self {
+        self.server = Some(RootServer(Box::new(serve)));
         self
     }
 
@@ -80,9 +81,8 @@ impl Sandbox {
     pub fn spawn(self) -> Result<Running, SandboxError> {
         let packets = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
         let (control, theirs) = packets.map_err(|error| SandboxError::Start(error.into()))?;
-        let mut descriptors =
+        let descriptors =
             vec![(theirs, CONTROL), (specification(&self.spec).map_err(SandboxError::Start)?, SPECIFICATION)];
-        descriptors.extend(self.fuse.map(|device| (device, FUSE)));
         let [stdin, stdout, stderr] = self.streams;
         let mut command = Command::new(&self.program);
         command.arg0("layerfs").arg(VERB).stdin(stdin).stdout(stdout).stderr(stderr);
@@ -102,11 +102,20 @@ impl Sandbox {
             supervisor: None,
             outcome: None,
         };
-        running.begin(&self.spec, self.sink)?;
+        running.begin(&self.spec, self.server, self.sink)?;
         running.stdin = running.child.stdin.take();
         running.stdout = running.child.stdout.take();
         running.stderr = running.child.stderr.take();
         Ok(running)
+    }
+}
+
+/// What begins to serve a root.
+struct RootServer(Box<dyn FnOnce(OwnedFd) + Send>);
+
+impl std::fmt::Debug for RootServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RootServer")
     }
 }
 
@@ -189,7 +198,12 @@ pub struct Running {
 
 impl Running {
     /// Answers what the sandbox asks until the command runs.
-    fn begin(&mut self, spec: &Spec, sink: Option<Arc<dyn OwnershipSink>>) -> Result<(), SandboxError> {
+    fn begin(
+        &mut self,
+        spec: &Spec,
+        mut server: Option<RootServer>,
+        sink: Option<Arc<dyn OwnershipSink>>,
+    ) -> Result<(), SandboxError> {
         let mut sink = Some(sink.unwrap_or_else(|| Arc::new(super::supervise::MapSink::default())));
         loop {
             let (report, descriptor) = self.next()?.ok_or(SandboxError::Lost)?;
@@ -203,9 +217,15 @@ impl Running {
                     self.group.replace(ControlGroup::enclose(pid, &spec.limits));
                     self.order(&Order::Go);
                 }
+                (Report::Mounted, Some(device)) => {
+                    if let Some(RootServer(serve)) = server.take() {
+                        serve(device);
+                    }
+                }
                 (Report::Terminal, terminal) => self.terminal = terminal,
                 (Report::Listener, Some(listener)) => {
                     if let Some(sink) = sink.take() {
+                        sink.begin(self.root_device(&spec.root)?);
                         self.supervisor =
                             Some(Supervisor::start(listener, sink, &spec.user).map_err(SandboxError::Start)?);
                     }
@@ -215,6 +235,15 @@ impl Running {
                 _ => return Err(SandboxError::Lost),
             }
         }
+    }
+
+    /// The device number of the container's root.
+    fn root_device(&self, root: &Root) -> Result<u64, SandboxError> {
+        // A process that has joined was begun outside of the user namespace: its /proc is closed to a plain user.
+        let init = if let Root::Running { init } = root { Some(*init) } else { self.init };
+        let init = init.ok_or(SandboxError::Lost)?;
+        let root = rustix::fs::stat(format!("/proc/{init}/root/"));
+        root.map(|stat| stat.st_dev).map_err(|error| SandboxError::Start(error.into()))
     }
 
     fn next(&self) -> Result<Option<(Report, Option<OwnedFd>)>, SandboxError> {

@@ -17,8 +17,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 pub(super) const CONTROL: RawFd = 3;
 /// The specification, as JSON in a memory file.
 pub(super) const SPECIFICATION: RawFd = 4;
-/// The descriptor of /dev/fuse, when the root is mounted by the sandbox.
-pub(super) const FUSE: RawFd = 5;
 
 /// The longest message in bytes: an error with a path in it.
 const LONGEST: usize = 64 << 10;
@@ -30,6 +28,8 @@ pub(super) enum Report {
     NeedMaps,
     /// The first process inside is running; its number in the starter's pid namespace.
     Init(i32),
+    /// The root is mounted; the open /dev/fuse comes along.
+    Mounted,
     /// The master side of the command's terminal comes along.
     Terminal,
     /// The listener of the seccomp filter comes along.

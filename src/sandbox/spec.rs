@@ -47,7 +47,7 @@ pub enum Root {
     /// A directory of the host, which may be a mount.
     Directory(OsString),
     /// A FUSE file system, mounted inside the sandbox's own user namespace, so that owners are the container's and every user of it may
-    /// enter. The descriptor of /dev/fuse is given by [`super::Sandbox::fuse`]; `at` is an empty directory of the host to mount at.
+    /// enter. Its server is given by [`super::Sandbox::fuse`]; `at` is an empty directory of the host to mount at.
     Fuse { at: OsString, source: String, subtype: String },
     /// That of a container that runs, whose first process has this number: the command joins its namespaces. The identity must be the
     /// container's; what is said of mounts, the network and the host name has no effect.

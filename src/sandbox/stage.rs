@@ -5,7 +5,7 @@
 
 use super::init;
 use super::join;
-use super::protocol::{CONTROL, FUSE, Failure, Order, Report, SPECIFICATION, Trying, receive, send};
+use super::protocol::{CONTROL, Failure, Order, Report, SPECIFICATION, Trying, receive, send};
 use super::resolve::{RootDir, Stub};
 use super::spec::{Identity, Network, Root, Spec};
 use crate::sys::namespace::{Fork, MountAttributes, add_mount_attributes, fork, inherited, unshare};
@@ -16,7 +16,7 @@ use rustix::net::RecvFlags;
 use rustix::thread::UnshareFlags;
 use std::ffi::{CString, OsString};
 use std::io::{Read, Seek};
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// The hidden verb by which the program runs as a part of a sandbox.
@@ -73,7 +73,7 @@ fn main(control: &OwnedFd) -> Result<i32, Failure> {
         return join::main(control, &specification);
     }
     make_namespaces(&spec, control)?;
-    mount_fuse(&spec.root)?;
+    mount_fuse(&spec, control)?;
     let what = || format!("open the root {}", spec.root.path().display());
     let root = rustix::fs::open(spec.root.path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .trying(what)?;
@@ -139,18 +139,20 @@ pub(super) fn become_root(identity: &Identity) -> Result<(), Failure> {
 }
 
 /// Mounts the root in this mount namespace, when the sandbox is to do that.
-fn mount_fuse(root: &Root) -> Result<(), Failure> {
-    let Root::Fuse { at, source, subtype } = root else { return Ok(()) };
+fn mount_fuse(spec: &Spec, control: &OwnedFd) -> Result<(), Failure> {
+    let Root::Fuse { at, source, subtype } = &spec.root else { return Ok(()) };
     let what = || format!("mount the root {}", at.display());
-    let device = inherited(FUSE).trying(what)?;
-    let options = format!(
-        "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions",
-        std::os::fd::AsRawFd::as_raw_fd(&device)
-    );
+    let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .trying(|| "open /dev/fuse".into())?;
+    // With a single number everyone inside is the caller; the supervisor, outside of the user namespace, must not be kept out.
+    let others = if spec.identity == Identity::Single { "" } else { ",allow_other" };
+    let number = device.as_raw_fd();
+    let options = format!("fd={number},rootmode=40000,user_id=0,group_id=0,default_permissions{others}");
     let options = CString::new(options).map_err(|_| Failure::new(what(), rustix::io::Errno::INVAL))?;
     let flags = rustix::mount::MountFlags::NODEV | rustix::mount::MountFlags::NOATIME;
     let kind = format!("fuse.{subtype}");
-    rustix::mount::mount(source.as_str(), at.as_os_str(), kind.as_str(), flags, options.as_c_str()).trying(what)
+    rustix::mount::mount(source.as_str(), at.as_os_str(), kind.as_str(), flags, options.as_c_str()).trying(what)?;
+    send(control, &Report::Mounted, Some(device.as_fd())).trying(|| "hand over /dev/fuse".into())
 }
 
 /// This program through a read-only mount: /proc/PID/exe of the first process leads there, and who could write the file itself

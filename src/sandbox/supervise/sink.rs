@@ -31,6 +31,9 @@ pub struct Ownership {
 /// Called from the supervisor's thread, one call at a time, while the container's process waits. Descriptors are opened with `O_PATH`: what
 /// they refer to was resolved once, as the process would have, and cannot be exchanged any more. Permission was decided before.
 pub trait OwnershipSink: fmt::Debug + Send + Sync {
+    /// Told once before all else: the device number of the container's root, as stat(2) gives it.
+    fn begin(&self, _root_device: u64) {}
+
     /// Records the owner of an object; `None` leaves that half as it is. Clearing setuid and setgid is the supervisor's part.
     ///
     /// # Errors
