@@ -21,7 +21,6 @@ mod layers;
 mod mounts;
 mod results;
 mod run_step;
-mod serve;
 mod stage;
 
 pub use assemble::Built;

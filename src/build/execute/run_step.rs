@@ -4,7 +4,6 @@ use super::cache::Key;
 use super::error::{BuildError, BuildResult, trying};
 use super::events::Event;
 use super::mounts;
-use super::serve::serve;
 use super::stage::{Made, Work};
 use crate::build::copy::{Account, Stat, Tree, resolve_account};
 use crate::build::plan::{RunAction, Step};
@@ -14,6 +13,7 @@ use crate::fs::{LayerFs, Settings};
 use crate::layer::dir::{Descriptors, Owners, XattrPrefix};
 use crate::layer::upper::{Changes, Ownership, SetTime, Upper, UpperOptions, XattrMode};
 use crate::model::{FileKind, RelPath};
+use crate::mount::{Inside, MountError};
 use crate::oci::Digest;
 use crate::sandbox::{self, Network, Outcome, Root, Running, Sandbox, Source, Spec, User};
 use crate::union::{Follow, Layer, Stack};
@@ -73,19 +73,24 @@ pub(super) fn run(work: &Work<'_>, prepared: &Prepared<'_>, number: usize, start
     let scratch = Scratch::new(work)?;
     let lowers = lowers(work)?;
     let fs = Arc::new(writable(&scratch, &lowers, &*prepared.stage)?);
-    let (serving, device) = serve(Arc::clone(&fs))?;
     let mounted = mounts::prepare(work, &prepared.action.mounts, &prepared.trees)?;
     let spec = specification(work, prepared, &scratch, mounted.mounts, mounted.variables.as_slice())?;
-    let mut sandbox =
-        Sandbox::new(spec).fuse(device).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // One command at a time uses it: two threads keep one from waiting for the other's disk.
+    let serving = Inside::serve(Arc::clone(&fs), &spec.identity, 2).map_err(serve_failed)?;
+    let sandbox = Sandbox::new(spec).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut sandbox = serving.give_to(sandbox);
     if let Some(program) = &work.shared.build.options.program {
         sandbox = sandbox.program(program);
     }
     let running = sandbox.spawn()?;
     let outcome = watch(work, running, number, started);
-    serving.finish()?;
+    serving.finish().map_err(serve_failed)?;
     check(work, prepared, outcome?)?;
     capture_changes(work, &fs, &lowers)
+}
+
+fn serve_failed(error: MountError) -> BuildError {
+    trying("serve the root of a command")(std::io::Error::other(error))
 }
 
 /// Directories of the session for one command.
