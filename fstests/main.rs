@@ -2,6 +2,10 @@
 #![expect(clippy::print_stderr, reason = "a test tells on standard error what it did; the runner shows it on failure")]
 
 mod archives;
+mod bad_input;
+mod foreign_tars;
+mod image_tree;
+mod load_crash;
 mod mount_ro;
 mod oracle;
 mod registry;

@@ -35,7 +35,7 @@ pub(crate) struct Record {
     pub(crate) target: String,
     /// Extended attributes: names to values, escaped.
     pub(crate) xattrs: BTreeMap<String, String>,
-    /// Of a file with several names in the tree the first one, escaped.
+    /// Of a file with several names in this tree the first one, escaped.
     pub(crate) first_name: String,
     /// SHA-256 of a file's content in hexadecimal.
     pub(crate) sha256: String,
@@ -87,6 +87,7 @@ impl Manifest {
         record.xattrs = xattrs(format!("/proc/self/fd/{}", fd.as_raw_fd()));
         walk.manifest.0.insert(".".to_owned(), record);
         walk.directory(&fd, "");
+        walk.forget_lonely_names();
         walk.manifest
     }
 
@@ -180,6 +181,17 @@ impl Walk {
                 let child = rustix::fs::openat(fd, name, flags, Mode::empty());
                 self.directory(&child.unwrap_or_else(|e| panic!("{path}: {e}")), &format!("{path}/"));
             }
+        }
+    }
+
+    /// Takes the mark of a group off files of which only one name is in the tree.
+    fn forget_lonely_names(&mut self) {
+        let mut names: BTreeMap<String, u32> = BTreeMap::new();
+        for record in self.manifest.0.values() {
+            *names.entry(record.first_name.clone()).or_default() += 1;
+        }
+        for record in self.manifest.0.values_mut().filter(|record| names[&record.first_name] == 1) {
+            record.first_name.clear();
         }
     }
 

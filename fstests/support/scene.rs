@@ -117,6 +117,22 @@ impl Scene {
         there
     }
 
+    /// Loads an archive or `oci:DIR:TAG` into the store, and returns the reference that it is known by there.
+    #[track_caller]
+    pub(crate) fn load(&self, source: &str) -> String {
+        self.load_as(Who::Me, source)
+    }
+
+    /// As [`Scene::load`], run by someone else.
+    #[track_caller]
+    pub(crate) fn load_as(&self, who: Who, source: &str) -> String {
+        let done = self.layerfs(["load", "-i", source]).who(who).ok();
+        let text = done.text();
+        let line =
+            text.lines().find(|line| line.starts_with("Loaded image")).expect("a line that names what was loaded");
+        line.split_once(": ").expect("a name after the colon").1.trim().to_owned()
+    }
+
     /// Runs `layerfs` with `arguments` and a new directory `name` as the mount point after them, and returns the
     /// mount.
     #[track_caller]

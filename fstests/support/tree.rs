@@ -242,13 +242,16 @@ fn pax_time(seconds: i64, nanoseconds: u32) -> String {
     format!("{seconds}.{nanoseconds:09}")
 }
 
-/// Makes the tree in `directory`; missing parents are made, owners only as root.
+/// Makes the tree in `directory`; missing parents are made, with the time [`TIME`]; owners only as root.
 pub(crate) fn to_directory(nodes: &[Node], directory: &Path, notation: Notation) {
     std::fs::create_dir_all(directory).expect("the root of a tree");
     for node in nodes {
         make(node, directory, notation).unwrap_or_else(|error| panic!("{}: {error}", node.os_path().display()));
     }
     // Children move the times of their directories: the last word on these comes at the end.
+    for parent in nodes.iter().flat_map(|node| node.os_path().ancestors().skip(1)) {
+        set_time(&directory.join(parent), (TIME, 0)).expect("the time of a directory");
+    }
     for node in nodes.iter().rev().filter(|node| node.kind == Kind::Dir) {
         set_time(&directory.join(node.os_path()), node.mtime).expect("the time of a directory");
     }

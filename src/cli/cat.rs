@@ -1,8 +1,8 @@
 //! `layerfs cat`: the content of files of an image, without a mount.
 
-use super::Global;
 use super::image_argument::open_path;
 use super::registry_options::RegistryOptions;
+use super::{Global, WithHint};
 use crate::model::FileKind;
 use crate::union::{Node, Source, Stack};
 use anyhow::{Context, bail};
@@ -28,7 +28,8 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     for file in &args.files {
         let (_image, stack, path) = open_path(&store, file, &args.registry)?;
-        let source = find(&stack, &path).with_context(|| file.clone())?;
+        let source =
+            find(&stack, &path).with_context(|| file.clone()).hint("see what there is: layerfs ls -lR IMAGE:PATH")?;
         copy(&stack, source, &mut out).with_context(|| file.clone())?;
     }
     out.flush()?;

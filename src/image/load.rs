@@ -132,6 +132,12 @@ pub fn resolve_or_load(
     progress: &dyn Progress,
 ) -> ImageResult<ImageRecord> {
     let Some(source) = Source::parse_prefixed(text) else { return Ok(store.resolve_for(text, platform)?) };
+    // An image that came out of a directory called `oci` is itself known as `oci:TAG`.
+    if matches!(&source.location, Location::Path(path) if !path.exists())
+        && let Ok(record) = store.resolve_for(text, platform)
+    {
+        return Ok(record);
+    }
     let options = LoadOptions { platform: platform.cloned(), ..LoadOptions::new(source) };
     let session = store.session()?;
     let context = LayerContext { session: &session, limits: &options.limits, progress };

@@ -150,6 +150,7 @@ impl MountError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoMountPoint(path) => format!("make it: mkdir -p {}", path.display()),
+            Self::NotDirectory(_) => "an image is mounted on a directory: make an empty one".to_owned(),
             Self::NotEmpty(_) => "choose an empty directory, or hide what is in it with -o nonempty".to_owned(),
             Self::Busy { path, kind } if kind.ends_with("layerfs") => {
                 format!("unmount it first: layerfs umount {}", path.display())
@@ -176,6 +177,7 @@ impl MountError {
             Self::Upper(UpperError::NoXattrs { .. } | UpperError::NoWhiteouts { .. }) => {
                 "choose an upperdir on ext4, xfs, btrfs or tmpfs".to_owned()
             }
+            Self::NoLayer { .. } => "see the layers: layerfs history IMAGE".to_owned(),
             Self::UnknownOption(_) => "see the options that exist: layerfs mount --help".to_owned(),
             _ => return None,
         })

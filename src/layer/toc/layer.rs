@@ -295,7 +295,8 @@ impl Layer for TocLayer {
         let device = if is_device { record.first.get() } else { 0 };
         Ok(Meta {
             kind,
-            permissions: (record.mode.get() & 0o7777) as u16,
+            // A tar may say anything; on Linux symlinks have all permissions (symlink(7)).
+            permissions: if kind == FileKind::Symlink { 0o777 } else { (record.mode.get() & 0o7777) as u16 },
             uid: record.uid.get(),
             gid: record.gid.get(),
             nlink: record.nlink.get().max(1),

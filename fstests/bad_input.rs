@@ -1,0 +1,205 @@
+//! What is wrong with the input is told in one clear line with a hint, and nothing is left in the store.
+
+use crate::support::{Image, Manifest, Need, Rules, Scene, image::digest};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Runs `layerfs` with these arguments, which must fail as the rules of the command line say, name each of `parts`,
+/// and leave the store as it was.
+#[track_caller]
+fn refused(scene: &Scene, name: &str, arguments: &[&str], parts: &[&str]) {
+    eprintln!("-- {name}");
+    let store = scene.path("me/store");
+    let before = Manifest::of(&store);
+    let done = scene.layerfs(arguments).output().fails(1, parts);
+    let text = done.error_text();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+    assert!(lines[0].starts_with("layerfs: "), "{name}: {text}");
+    assert!(lines[1..].iter().all(|line| line.starts_with("hint: ")) && lines.len() >= 2, "{name}: {text}");
+    assert!(!lines[0].ends_with('.'), "{name}: {text}");
+    // Reading may touch caches and locks: what counts is the content.
+    // Which compressed bytes are which layer is a fact that is true whatever becomes of the image it came with.
+    let rules = Rules { without: vec!["mtime"], except: vec!["compressed".into()], ..Rules::default() };
+    before.assert_same(&Manifest::of(&store), &rules);
+}
+
+fn scene_with_image() -> Option<Scene> {
+    let scene = Scene::begin(&[Need::Fuse])?;
+    let archive = image().write_docker_archive(&scene.path("good.tar"), "good:latest");
+    scene.load(&archive.to_string_lossy());
+    Some(scene)
+}
+
+fn image() -> Image {
+    Image::new().layer("dir etc\nfile etc/name =hello\nfile noise #50000")
+}
+
+/// Writes an OCI layout whose manifest was changed by `change`, and returns it as a source.
+fn changed_oci(scene: &Scene, name: &str, change: impl FnOnce(&mut Value)) -> String {
+    let directory = image().layer("file only-in-this =one").write_oci(&scene.path(name), "latest");
+    let index_path = directory.join("index.json");
+    let mut index: Value = serde_json::from_slice(&std::fs::read(&index_path).unwrap()).unwrap();
+    let old = blob(&directory, index["manifests"][0]["digest"].as_str().unwrap());
+    let mut manifest: Value = serde_json::from_slice(&std::fs::read(old).unwrap()).unwrap();
+    change(&mut manifest);
+    let bytes = serde_json::to_vec(&manifest).unwrap();
+    std::fs::write(blob(&directory, &digest(&bytes)), &bytes).unwrap();
+    index["manifests"][0]["digest"] = json!(digest(&bytes));
+    index["manifests"][0]["size"] = json!(bytes.len());
+    std::fs::write(index_path, index.to_string()).unwrap();
+    format!("oci:{}:latest", directory.display())
+}
+
+fn blob(directory: &Path, digest: &str) -> PathBuf {
+    directory.join("blobs/sha256").join(&digest["sha256:".len()..])
+}
+
+#[test]
+fn damaged_archives() {
+    let Some(scene) = scene_with_image() else { return };
+    let whole =
+        std::fs::read(image().layer("file two #90000").write_docker_archive(&scene.path("two.tar"), "two:latest"))
+            .unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = scene.path(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    for part in [1, 300, 511, 512, 5000, whole.len() / 2] {
+        let path = write("cut.tar", &whole[..part]);
+        refused(&scene, &format!("cut after {part} bytes"), &["load", "-i", &path], &["cut.tar"]);
+    }
+    let mut flipped = whole.clone();
+    let position = whole.len() / 2;
+    flipped[position] ^= 1;
+    let path = write("flipped.tar", &flipped);
+    refused(&scene, "a flipped bit", &["load", "-i", &path], &["sha256:"]);
+    let path = write("text.tar", b"this is no archive at all");
+    refused(&scene, "no archive", &["load", "-i", &path], &["text.tar"]);
+    let path = write("empty.tar", b"");
+    refused(&scene, "an empty file", &["load", "-i", &path], &["empty.tar"]);
+    refused(&scene, "no such file", &["load", "-i", "/nowhere/image.tar"], &["/nowhere/image.tar"]);
+    let directory = scene.dir("directory").to_string_lossy().into_owned();
+    refused(&scene, "a directory that is no layout", &["load", "-i", &directory], &["directory"]);
+}
+
+#[test]
+fn contradictions_in_image_layouts() {
+    let Some(scene) = scene_with_image() else { return };
+    let other = format!("sha256:{}", "a".repeat(64));
+    let source = changed_oci(&scene, "missing", |manifest| manifest["layers"][1]["digest"] = json!(other));
+    refused(&scene, "a blob that is not there", &["load", "-i", &source], &["aaaa"]);
+    let source = changed_oci(&scene, "size", |manifest| manifest["layers"][1]["size"] = json!(7));
+    refused(&scene, "a wrong size", &["load", "-i", &source], &["7"]);
+    let source =
+        changed_oci(&scene, "media", |manifest| manifest["layers"][1]["mediaType"] = json!("application/x-unheard-of"));
+    refused(&scene, "an unknown media type", &["load", "-i", &source], &["application/x-unheard-of"]);
+    let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    let source = changed_oci(&scene, "foreign", |manifest| manifest["layers"][1]["mediaType"] = json!(foreign));
+    refused(&scene, "a foreign layer", &["load", "-i", &source], &["foreign"]);
+    let source = changed_oci(&scene, "fewer", |manifest| drop(manifest["layers"].as_array_mut().unwrap().pop()));
+    refused(&scene, "fewer layers than diffIDs", &["load", "-i", &source], &[]);
+    let source = changed_oci(&scene, "swapped", |manifest| manifest["layers"].as_array_mut().unwrap().reverse());
+    refused(&scene, "layers in another order", &["load", "-i", &source], &["sha256:"]);
+    let source = changed_oci(&scene, "damaged", |_| {});
+    let directory = scene.path("damaged");
+    let largest = std::fs::read_dir(directory.join("blobs/sha256"))
+        .unwrap()
+        .flatten()
+        .max_by_key(|entry| entry.metadata().unwrap().len());
+    let path = largest.unwrap().path();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x40;
+    std::fs::write(&path, bytes).unwrap();
+    refused(&scene, "a damaged blob", &["load", "-i", &source], &[]);
+    refused(
+        &scene,
+        "a tag that is not there",
+        &["load", "-i", &format!("oci:{}:other", directory.display())],
+        &["other"],
+    );
+    let source = changed_oci(&scene, "platform", |_| {});
+    refused(&scene, "another platform", &["load", "--platform", "linux/s390x", "-i", &source], &["s390x"]);
+}
+
+#[test]
+fn hostile_layers() {
+    let Some(scene) = scene_with_image() else { return };
+    let rows: [(&str, &[u8], u8, &[u8]); 5] = [
+        ("upwards", b"../outside", b'0', b""),
+        ("upwards in the middle", b"a/../../outside", b'0', b""),
+        ("a bare whiteout", b"etc/.wh.", b'0', b""),
+        ("a link to the outside", b"etc/link", b'1', b"../../outside"),
+        ("a type nobody knows", b"etc/what", b'Z', b""),
+    ];
+    for (name, path, kind, target) in rows {
+        let mut header = tar::Header::new_ustar();
+        let fields = header.as_ustar_mut().expect("a ustar header");
+        fields.name[..path.len()].copy_from_slice(path);
+        fields.linkname[..target.len()].copy_from_slice(target);
+        fields.typeflag = [kind];
+        header.set_mode(0o644);
+        header.set_size(0);
+        header.set_cksum();
+        let mut layer = header.as_bytes().to_vec();
+        layer.resize(512 + 1024, 0);
+        let archive = Image::new().layer_tar(layer).write_docker_archive(&scene.path("hostile.tar"), "hostile:latest");
+        refused(&scene, name, &["load", "-i", &archive.to_string_lossy()], &[]);
+    }
+}
+
+#[test]
+fn mounts_that_cannot_be() {
+    let Some(scene) = scene_with_image() else { return };
+    let point = scene.dir("mnt").to_string_lossy().into_owned();
+    let missing = scene.path("not-there").to_string_lossy().into_owned();
+    refused(&scene, "no such mount point", &["mount", "good:latest", &missing], &["not-there"]);
+    let file = scene.path("good.tar").to_string_lossy().into_owned();
+    refused(&scene, "the mount point is a file", &["mount", "good:latest", &file], &["good.tar"]);
+    std::fs::write(scene.path("mnt/file"), "x").unwrap();
+    refused(&scene, "the mount point is not empty", &["mount", "good:latest", &point], &["mnt"]);
+    std::fs::remove_file(scene.path("mnt/file")).unwrap();
+    refused(&scene, "no such image", &["mount", "--pull", "never", "other:latest", &point], &["other"]);
+    refused(&scene, "no reference at all", &["mount", "NOT A NAME", &point], &["NOT A NAME"]);
+    refused(&scene, "no such layer", &["mount", "--layer", "7", "good:latest", &point], &["7"]);
+    refused(&scene, "an option nobody knows", &["mount", "-o", "unheard-of", "good:latest", &point], &["unheard-of"]);
+    refused(&scene, "not mounted", &["umount", &point], &["mnt"]);
+    let mount = scene.mount(["mount", "good:latest"], "busy");
+    let busy = mount.path().to_string_lossy().into_owned();
+    refused(&scene, "mounted already", &["mount", "good:latest", &busy], &["busy"]);
+    let held = std::fs::File::open(mount.join("noise")).unwrap();
+    refused(&scene, "busy", &["umount", &busy], &["busy"]);
+    drop(held);
+    mount.unmount();
+    assert!(scene.mounts().is_empty());
+}
+
+#[test]
+fn verbs_about_images_that_are_not_there() {
+    let Some(scene) = scene_with_image() else { return };
+    let rows: [&[&str]; 7] = [
+        &["inspect", "other:latest"],
+        &["history", "other:latest"],
+        &["rmi", "other:latest"],
+        &["tag", "other:latest", "new:latest"],
+        &["ls", "other:latest:/"],
+        &["cat", "other:latest:/etc/name"],
+        &["cat", "good:latest:/etc/nothing"],
+    ];
+    for arguments in rows {
+        let wanted = if arguments[1].contains("nothing") { "nothing" } else { "other" };
+        refused(&scene, arguments[0], arguments, &[wanted]);
+    }
+}
+
+/// Wrong usage is exit code 2.
+#[test]
+fn wrong_usage() {
+    let Some(scene) = Scene::begin(&[]) else { return };
+    for arguments in
+        [&["unheard-of"] as &[&str], &["load", "--unheard-of"], &["mount"], &["mount", "one"], &["tag", "one"]]
+    {
+        scene.layerfs(arguments).output().fails(2, &["Usage"]);
+    }
+}
