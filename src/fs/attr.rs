@@ -3,7 +3,7 @@
 use super::lookup::Object;
 use super::{FsResult, LayerFs};
 use crate::model::Meta;
-use crate::union::Ino;
+use crate::union::{Ino, LayerIndex, Source};
 
 /// What stat tells of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,9 +38,12 @@ impl LayerFs {
         let object = self.object(ino)?;
         let source = object.metadata();
         let mut meta = self.layer(source)?.meta(source.ino)?;
-        if matches!(object, Object::Directory(_)) {
-            // The count of merged subdirectories would have to be kept; 1 is what says that it is not.
-            meta.nlink = 1;
+        if let Object::Directory(directory) = &object {
+            // The count of merged subdirectories would have to be kept; 1 is what says that it is not. A directory of the upper
+            // alone has it.
+            if !matches!(*directory.made().sources, [Source { layer: LayerIndex::UPPER, .. }]) {
+                meta.nlink = 1;
+            }
         } else if let Some(writable) = &self.writable {
             meta.nlink = writable.links(ino, source, meta.nlink);
         }

@@ -84,7 +84,7 @@ impl LayerFs {
                 Ok(staged.local)
             }
             Err(error) => {
-                writable.upper.discard(&staged);
+                writable.upper.abandon(&staged);
                 if elsewhere.is_none() {
                     self.data_elsewhere.write().remove(&ino);
                 }
@@ -133,7 +133,7 @@ impl LayerFs {
             let local = made.metadata.ino;
             let copied = Copied { layer, local, data: (layer, local), meta: &meta, ino };
             let staged = writable.upper.stage(&copied, Content::First(0))?;
-            self.publish(writable, ino, &staged, None).inspect_err(|_| writable.upper.discard(&staged))?;
+            self.publish(writable, ino, &staged, None).inspect_err(|_| writable.upper.abandon(&staged))?;
             let source = Source { layer: LayerIndex::UPPER, ino: staged.local };
             let sources = std::iter::once(source).chain(made.sources.iter().copied()).collect();
             directory.remake(Directory { sources, metadata: source });

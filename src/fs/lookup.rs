@@ -86,12 +86,12 @@ impl LayerFs {
         self.directories.remove(ino);
         self.data_elsewhere.write().remove(&ino);
         let Ok(local) = local else { return };
-        match writable.upper.release(local) {
-            Ok(true) => {
-                writable.overrides.write().remove(&ino);
-            }
-            Ok(false) => {}
-            Err(error) => log::warn!("an unlinked object stays in the workdir until the next mount: {error}"),
+        if !writable.upper.is_detached(local) {
+            return;
+        }
+        writable.overrides.write().remove(&ino);
+        if let Err(error) = writable.upper.release(local) {
+            log::warn!("an unlinked object stays in the workdir until the next mount: {error}");
         }
     }
 

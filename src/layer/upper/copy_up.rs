@@ -60,7 +60,7 @@ fn discard(object: &Object, is_directory: bool) {
 const BUFFER: usize = 1 << 20;
 
 impl Upper {
-    /// Makes the complete copy of an object in the stage. It has to be [published](Upper::publish) or [discarded](Upper::discard).
+    /// Makes the complete copy of an object in the stage. It has to be [published](Upper::publish) or [abandoned](Upper::abandon).
     pub fn stage(&self, copied: &Copied<'_>, content: Content) -> LayerResult<Staged> {
         let object = self.staging.fresh();
         let is_directory = copied.meta.kind.is_directory();
@@ -101,7 +101,7 @@ impl Upper {
     }
 
     /// Removes a staged copy that was not published.
-    pub fn discard(&self, staged: &Staged) {
+    pub fn abandon(&self, staged: &Staged) {
         self.tree.close(staged.local);
         discard(&staged.object, staged.is_directory);
     }

@@ -214,14 +214,16 @@ impl Upper {
         Ok(())
     }
 
-    /// The kernel has forgotten `ino`: if it is unlinked it goes now, and its number may be used again.
-    /// Returns whether it was.
-    pub fn release(&self, ino: LocalIno) -> LayerResult<bool> {
-        if !self.state.lock().detached.contains(&ino) {
-            return Ok(false);
-        }
+    /// Whether `ino` is unlinked and waits in the stage.
+    pub fn is_detached(&self, ino: LocalIno) -> bool {
+        self.state.lock().detached.contains(&ino)
+    }
+
+    /// The kernel has forgotten the unlinked object `ino`: it goes now, and its number may be used again. So all that is known
+    /// of it goes first: the number may be that of another thread's new object before this returns.
+    pub fn release(&self, ino: LocalIno) -> LayerResult<()> {
+        let name = self.tree.name_in(ino, self.stage_ino);
         self.tree.close(ino);
-        self.discard_staged(ino)?;
         self.tree.forget_all_names(ino);
         let mut state = self.state.lock();
         state.detached.remove(&ino);
@@ -230,20 +232,26 @@ impl Upper {
         if let Some(side) = &self.side {
             side.remove(ino).map_err(|source| self.failed("write the side table", source))?;
         }
-        Ok(true)
+        match name {
+            Some(name) => self.discard(&name),
+            None => Ok(()),
+        }
     }
 
     /// Removes the name that `ino` has in the stage.
     fn discard_staged(&self, ino: LocalIno) -> LayerResult<()> {
         let Some(name) = self.tree.name_in(ino, self.stage_ino) else { return Ok(()) };
-        let staged = Object::new(self.staging.stage(), &name);
+        self.tree.forget_name(ino, self.stage_ino, &name);
+        self.discard(&name)
+    }
+
+    fn discard(&self, name: &[u8]) -> LayerResult<()> {
+        let staged = Object::new(self.staging.stage(), name);
         let discard = || match remove(&staged, AtFlags::empty()) {
             Err(error) if error.raw_os_error() == Some(libc::EISDIR) => staging::remove_tree(&staged),
             result => result,
         };
-        discard().map_err(|source| self.failed("remove an unlinked object", source))?;
-        self.tree.forget_name(ino, self.stage_ino, &name);
-        Ok(())
+        discard().map_err(|source| self.failed("remove an unlinked object", source))
     }
 
     /// Whether the directory `ino` holds nothing but whiteouts, these removed: it is about to be removed or replaced.
