@@ -10,9 +10,12 @@ mod build_input;
 mod build_output;
 mod build_progress;
 mod cat;
+mod changes;
+mod commit;
 mod copy_out;
 mod cp;
 mod df;
+mod diff;
 mod error;
 mod explore;
 mod export;
@@ -108,6 +111,8 @@ enum Verb {
     Save(save::Args),
     Export(export::Args),
     Squash(squash::Args),
+    Diff(diff::Args),
+    Commit(commit::Args),
     Images(images::Args),
     Inspect(inspect::Args),
     History(history::Args),
@@ -161,6 +166,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Save(args) => save::run(args, global),
         Verb::Export(args) => export::run(args, global),
         Verb::Squash(args) => squash::run(args, global),
+        Verb::Diff(args) => diff::run(args, global),
+        Verb::Commit(args) => commit::run(args, global),
         Verb::Images(args) => images::run(args, global),
         Verb::Inspect(args) => inspect::run(args, global),
         Verb::History(args) => history::run(args, global),

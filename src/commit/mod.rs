@@ -16,7 +16,7 @@ mod tests;
 pub use append::{Appended, Step, append, empty_config};
 pub use capture::{Captured, capture};
 pub use clock::{Clock, InvalidEpoch};
-pub use squash::{flatten, squash};
+pub use squash::{empty_stack, flatten, squash};
 
 use crate::diff;
 use crate::image::ImageError;

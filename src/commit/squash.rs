@@ -33,6 +33,12 @@ pub fn flatten(layers: &[Arc<dyn Layer>]) -> Result<(ChangeSet, Stack)> {
     changes_above(layers, 0)
 }
 
+/// A stack that shows nothing: what a whole tree is compared with.
+pub fn empty_stack() -> Result<Stack> {
+    let nothing = MemLayer::parse("nothing", "").map_err(|error| damaged(&error.to_string()))?;
+    Stack::new(vec![Arc::new(nothing)], None, Follow::default()).map_err(|error| damaged(&error.to_string()))
+}
+
 /// What the layers from `kept` on change of those below. Both stacks begin with the same layers, so that what they share
 /// is seen to be the same.
 fn changes_above(layers: &[Arc<dyn Layer>], kept: usize) -> Result<(ChangeSet, Stack)> {

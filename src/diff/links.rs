@@ -14,11 +14,13 @@ pub struct Override {
     pub upper: Source,
 }
 
-/// Adds to `changes` the names that objects in `overrides` have in lower layers only: they show the copy too, so a layer
-/// needs them as links to it. `stack` is the new side of `changes`.
+/// Makes `changes` show what objects in `overrides` are now under every one of their names: names among the changes that lead to
+/// the object below lead to the copy, and names that only lower layers mention are added, so that a layer has them as links to
+/// it. `stack` is the new side of `changes`.
 ///
 /// Costs a walk of each lower layer that has such an object with more than one name.
 pub fn add_linked_names(changes: ChangeSet, stack: &Stack, overrides: &[Override]) -> Result<ChangeSet> {
+    let changes = led_to_copies(changes, overrides);
     let mut by_layer: BTreeMap<_, HashMap<LocalIno, Source>> = BTreeMap::new();
     for Override { lower, upper } in overrides {
         if stack.layer(lower.layer)?.meta(lower.ino)?.nlink > 1 {
@@ -39,6 +41,19 @@ pub fn add_linked_names(changes: ChangeSet, stack: &Stack, overrides: &[Override
         }
     }
     merge(changes, stack, found)
+}
+
+fn led_to_copies(changes: ChangeSet, overrides: &[Override]) -> ChangeSet {
+    let copies: HashMap<Source, Source> = overrides.iter().map(|pair| (pair.lower, pair.upper)).collect();
+    let mut all = changes.into_inner();
+    for change in &mut all {
+        if let Some(Node::Other { source, data, .. }) = &mut change.new
+            && let Some(copy) = copies.get(source)
+        {
+            (*source, *data) = (*copy, None);
+        }
+    }
+    ChangeSet::new(all)
 }
 
 /// Every path of `layer` whose object is in `wanted`.

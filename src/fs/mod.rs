@@ -45,7 +45,7 @@ pub use attr::{Attr, Statfs};
 pub use error::{FsError, FsResult};
 pub use readdir::DirEntry;
 pub use rename::RenameMode;
-pub use writable::Settings;
+pub use writable::{NamesHeld, Settings};
 
 use crate::union::{Ino, Source, Stack};
 use directory::Directories;

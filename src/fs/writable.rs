@@ -76,6 +76,12 @@ impl LayerFs {
         Ok(upper.adopt_root(*layer, *ino)?)
     }
 
+    /// Holds all names as they are until the result is dropped: operations that would change some wait. None where nothing can
+    /// change.
+    pub fn hold_names(&self) -> Option<NamesHeld<'_>> {
+        self.writable.as_ref().map(|writable| NamesHeld { _stripes: writable.stripes.write_all() })
+    }
+
     /// Whether changes are taken.
     pub fn is_writable(&self) -> bool {
         self.writable.is_some()
@@ -143,6 +149,12 @@ pub(super) fn lowers_of(sources: &[Source]) -> &[Source] {
     }
 }
 
+/// While it lives, no name changes.
+#[derive(Debug)]
+pub struct NamesHeld<'a> {
+    _stripes: Vec<RwLockWriteGuard<'a, ()>>,
+}
+
 /// Enough that two operations seldom meet.
 const STRIPES: usize = 64;
 
@@ -169,6 +181,11 @@ impl Stripes {
         indices.sort_unstable();
         indices.dedup();
         indices.into_iter().filter_map(|index| self.0.get(index)).map(RwLock::write).collect()
+    }
+
+    /// Holds all inodes.
+    fn write_all(&self) -> Vec<RwLockWriteGuard<'_, ()>> {
+        self.0.iter().map(RwLock::write).collect()
     }
 
     /// Shares `ino`, so that its names stay.

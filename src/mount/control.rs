@@ -1,6 +1,7 @@
 //! Talking to the server of a mount: one line of JSON each way over a Unix socket.
 
 use super::{MountError, MountRecord, Registry};
+use crate::fs::LayerFs;
 use crate::fuse::Counters;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ pub enum Request {
     Stats,
     /// To end the connection only when the server ends: whoever reads on learns of that.
     WaitForEnd,
+    /// To hold all names as they are until the connection ends.
+    HoldNames,
 }
 
 /// What a server answers.
@@ -30,16 +33,25 @@ pub enum Response {
     Stats(BTreeMap<String, u64>),
     /// The connection stays open until the server ends.
     Waiting,
+    /// No name changes until the connection ends.
+    Held,
     /// It cannot do that.
     Error(String),
 }
 
+/// What a server needs to answer.
+#[derive(Debug, Clone)]
+pub(super) struct Services {
+    pub(super) counters: Arc<Counters>,
+    pub(super) fs: Arc<LayerFs>,
+}
+
 /// Answers on `listener` for as long as the process lives.
-pub(super) fn answer(listener: UnixListener, counters: Arc<Counters>) -> io::Result<()> {
+pub(super) fn answer(listener: UnixListener, services: Services) -> io::Result<()> {
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         let mut waiting = Vec::new();
         for connection in listener.incoming() {
-            match connection.and_then(|stream| answer_one(stream, &counters)) {
+            match connection.and_then(|stream| answer_one(stream, &services)) {
                 Ok(Some(stream)) => waiting.push(stream),
                 Ok(None) => {}
                 Err(error) => log::debug!("control socket: {error}"),
@@ -50,7 +62,7 @@ pub(super) fn answer(listener: UnixListener, counters: Arc<Counters>) -> io::Res
 }
 
 /// Answers one request; returns the connection when it is to stay open.
-fn answer_one(stream: UnixStream, counters: &Counters) -> io::Result<Option<UnixStream>> {
+fn answer_one(stream: UnixStream, services: &Services) -> io::Result<Option<UnixStream>> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = String::new();
@@ -59,14 +71,47 @@ fn answer_one(stream: UnixStream, counters: &Counters) -> io::Result<Option<Unix
     }
     let response = match serde_json::from_str(&line) {
         Ok(Request::Stats) => {
-            let counts = counters.snapshot().into_iter().map(|(name, count)| (name.to_owned(), count));
+            let counts = services.counters.snapshot().into_iter().map(|(name, count)| (name.to_owned(), count));
             Response::Stats(counts.collect())
         }
         Ok(Request::WaitForEnd) => Response::Waiting,
+        Ok(Request::HoldNames) => return hold_until_end(stream, Arc::clone(&services.fs)).map(|()| None),
         Err(error) => Response::Error(error.to_string()),
     };
     send(&stream, &response)?;
     Ok((response == Response::Waiting).then_some(stream))
+}
+
+/// Holds all names in a thread of its own until the other side is gone.
+fn hold_until_end(mut stream: UnixStream, fs: Arc<LayerFs>) -> io::Result<()> {
+    stream.set_read_timeout(None)?;
+    std::thread::Builder::new().name("hold".to_owned()).spawn(move || {
+        let _held = fs.hold_names();
+        if send(&stream, &Response::Held).is_ok() {
+            // Whatever comes, an end or an error: the other side has what it wanted, or is gone.
+            let _ = io::copy(&mut stream, &mut io::sink());
+        }
+    })?;
+    Ok(())
+}
+
+/// No name in a mount changes while this lives.
+#[derive(Debug)]
+pub struct Hold {
+    _connection: UnixStream,
+}
+
+/// Makes the server of `record` hold all names as they are. What was written before is with the server then, be it closed or not.
+pub fn hold_names(registry: &Registry, record: &MountRecord) -> Result<Hold, MountError> {
+    let failed =
+        |source: io::Error| MountError::Io { context: format!("cannot sync {}", record.mount_point.display()), source };
+    let root = std::fs::File::open(&record.mount_point).map_err(failed)?;
+    rustix::fs::syncfs(&root).map_err(|error| failed(error.into()))?;
+    match ask(registry, record, &Request::HoldNames)? {
+        (Response::Held, connection) => Ok(Hold { _connection: connection }),
+        (Response::Error(text), _) => Err(failed(io::Error::other(text))),
+        _ => Err(failed(io::ErrorKind::InvalidData.into())),
+    }
 }
 
 fn send(mut stream: &UnixStream, message: &impl Serialize) -> io::Result<()> {

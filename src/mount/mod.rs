@@ -24,7 +24,7 @@ mod tuning;
 mod unmount;
 pub mod writable;
 
-pub use control::{Request as ControlRequest, Response as ControlResponse, ask};
+pub use control::{Hold, Request as ControlRequest, Response as ControlResponse, ask, hold_names};
 pub use error::MountError;
 pub use inside::Inside;
 pub use options::MountOptions;

@@ -99,7 +99,8 @@ fn serve_attached(
     let mut options = ServerOptions { acl, ..ServerOptions::default() };
     options.open_mode = plan.options.open_mode.unwrap_or(options.open_mode);
     options.threads = plan.options.threads.unwrap_or(options.threads);
-    let server = Server::new(Arc::new(fs), attached.device, options)?;
+    let fs = Arc::new(fs);
+    let server = Server::new(Arc::clone(&fs), attached.device, options)?;
     tuning::raise_read_ahead(place);
     let pid = std::process::id();
     let failed = |context: &str| {
@@ -114,7 +115,8 @@ fn serve_attached(
         _ => {}
     }
     let listener = UnixListener::bind(&socket).map_err(failed("cannot make the control socket"))?;
-    control::answer(listener, server.counters()).map_err(failed("cannot start a thread"))?;
+    let services = control::Services { counters: server.counters(), fs };
+    control::answer(listener, services).map_err(failed("cannot start a thread"))?;
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
     registry.write(&MountRecord {
         pid,

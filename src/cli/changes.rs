@@ -1,0 +1,96 @@
+//! What a named writable mount changed: the two trees that diff and commit look at.
+
+use super::WithHint;
+use super::image_argument::{OpenImage, open_image};
+use crate::commit::empty_stack;
+use crate::diff::{ChangeSet, Comparison, Options, Override, add_linked_names, compare};
+use crate::mount::writable::view_changes;
+use crate::mount::{Hold, MountRecord, Registry, hold_names};
+use crate::store::{Container, Store, StoreError};
+use crate::union::{Follow, Stack};
+use anyhow::{anyhow, bail};
+use std::path::Path;
+
+/// A named writable mount with what it shows and what its image shows.
+#[derive(Debug)]
+pub(super) struct Changed {
+    pub(super) container: Container,
+    pub(super) image: OpenImage,
+    /// What the image shows.
+    pub(super) old: Stack,
+    /// What the mount shows.
+    pub(super) new: Stack,
+    /// Objects of the image that were copied up.
+    overrides: Vec<Override>,
+    /// Names stay as they are while this lives; none when nobody has it mounted.
+    _hold: Option<Hold>,
+}
+
+/// What a text names, if it names a writable mount: its name, or where it is mounted.
+pub(super) fn find(store: &Store, text: &str) -> anyhow::Result<Option<Container>> {
+    match store.container(text) {
+        Ok(container) => return Ok(Some(container)),
+        Err(StoreError::NoSuchContainer(_) | StoreError::ContainerName(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let Some(record) = Registry::open()?.find(Path::new(text))? else { return Ok(None) };
+    match &record.name {
+        Some(name) => Ok(Some(store.container(name)?)),
+        None if record.writable => Err(anyhow!("{text} is a mount of directories, not of an image"))
+            .hint("layerfs diff and layerfs commit work on mounts made by `layerfs mount --rw`"),
+        None => Err(anyhow!("{text} is mounted read-only: nothing can have changed"))
+            .hint("mount it with `layerfs mount --rw IMAGE DIR`"),
+    }
+}
+
+/// As [`find`]; that there is none is an error.
+pub(super) fn find_required(store: &Store, text: &str) -> anyhow::Result<Container> {
+    match find(store, text)? {
+        Some(container) => Ok(container),
+        None => Err(anyhow!("{text} is no writable mount")).hint("`layerfs ps -a` lists the writable mounts"),
+    }
+}
+
+/// Opens the changes of `container`. With `hold`, no name in a live mount changes until the result is dropped.
+pub(super) fn open(store: &Store, container: Container, hold: bool) -> anyhow::Result<Changed> {
+    let image = open_image(store, &container.record.manifest.to_string(), "a look at its changes")?;
+    let hold = if hold {
+        live(&container)?.map(|(registry, record)| hold_names(&registry, &record)).transpose()?
+    } else {
+        None
+    };
+    let view = view_changes(&container.upper(), &container.work())?;
+    let overrides = view.replaced.iter().map(|&(lower, upper)| Override { lower, upper }).collect();
+    let old = Stack::new(image.layers.clone(), None, Follow::default())?;
+    let new = Stack::new(image.layers.clone(), Some(view.layer), Follow::default())?;
+    Ok(Changed { container, image, old, new, overrides, _hold: hold })
+}
+
+/// The mount of `container` that is being served.
+fn live(container: &Container) -> anyhow::Result<Option<(Registry, MountRecord)>> {
+    let registry = Registry::open()?;
+    let name = Some(&container.record.name);
+    let record = registry.mounts()?.into_iter().find(|mount| mount.name.as_ref() == name);
+    match record {
+        Some(record) => Ok(Some((registry, record))),
+        None if container.is_mounted()? => bail!("{} is in use, and its server cannot be found", container.record.name),
+        None => Ok(None),
+    }
+}
+
+impl Changed {
+    /// The changes, with the parents that a layer needs.
+    pub(super) fn changes(&self) -> anyhow::Result<ChangeSet> {
+        self.since(&self.old)
+    }
+
+    /// Everything, as changes of nothing.
+    pub(super) fn whole(&self) -> anyhow::Result<ChangeSet> {
+        self.since(&empty_stack()?)
+    }
+
+    fn since(&self, old: &Stack) -> anyhow::Result<ChangeSet> {
+        let options = Options { comparison: Comparison::Sources, parents: true };
+        Ok(add_linked_names(compare(old, &self.new, options)?, &self.new, &self.overrides)?)
+    }
+}
