@@ -166,7 +166,7 @@ fn warm_accesses_send_no_request() {
 #[test]
 fn cold_walks_cost_requests_by_directory_not_by_file() {
     let Some(scene) = Scene::begin(&[Need::Fuse]) else { return };
-    let text: String = (0..2000).map(|at| format!("file d/{at:04} {at}\n")).collect();
+    let text = (0..2000).map(|at| format!("file d/{at:04} {at}")).collect::<Vec<_>>().join("\n");
     let mount = Served::start(&scene, &[&text], "opens=zero-message");
     for entry in std::fs::read_dir(mount.path("d")).unwrap() {
         entry.unwrap().metadata().unwrap();
@@ -180,7 +180,7 @@ fn cold_walks_cost_requests_by_directory_not_by_file() {
 #[test]
 fn a_large_directory_is_listed_completely() {
     let Some(scene) = Scene::begin(&[Need::Fuse]) else { return };
-    let text: String = (0..20_000).map(|at| format!("file d/{at:05} {at}\n")).collect();
+    let text = (0..20_000).map(|at| format!("file d/{at:05} {at}")).collect::<Vec<_>>().join("\n");
     let mount = Served::start(&scene, &[&text, "whiteout d/00007\nfile d/x 1"], "opens=zero-message");
     let names = mount.names("d");
     assert_eq!(names.len(), 20_000);

@@ -35,18 +35,15 @@ pub(super) fn open(
         Some(found) => Some(found?),
     };
     let user = mount_point.display().to_string();
-    let (container, image, fresh) = match existing {
-        Some(container) => {
-            let image = open_same_image(store, image, &container, &user)?;
-            (container, image, false)
-        }
-        None => {
-            let opened = open_image(store, image, &user)?;
-            let created = OffsetDateTime::now_utc().format(&Rfc3339)?;
-            let name = name.map_or_else(|| invent_name(store, image), |name| Ok(name.to_owned()))?;
-            let record = ContainerRecord::new(&name, image, &opened.record, &created);
-            (store.create_container(&record)?, opened, true)
-        }
+    let (container, image, fresh) = if let Some(container) = existing {
+        let image = open_same_image(store, image, &container, &user)?;
+        (container, image, false)
+    } else {
+        let opened = open_image(store, image, &user)?;
+        let created = OffsetDateTime::now_utc().format(&Rfc3339)?;
+        let name = name.map_or_else(|| invent_name(store, image), |name| Ok(name.to_owned()))?;
+        let record = ContainerRecord::new(&name, image, &opened.record, &created);
+        (store.create_container(&record)?, opened, true)
     };
     let lock = container.lock()?;
     let (upper, work) = (container.upper(), container.work());
