@@ -12,11 +12,13 @@ mod build_progress;
 mod cat;
 mod changes;
 mod commit;
+mod container_options;
 mod copy_out;
 mod cp;
 mod df;
 mod diff;
 mod error;
+mod exec;
 mod explore;
 mod export;
 mod fsck;
@@ -45,6 +47,7 @@ mod remote;
 mod rename;
 mod rm;
 mod rmi;
+mod run;
 mod save;
 mod squash;
 mod table;
@@ -100,6 +103,8 @@ enum Verb {
     Ls(ls::Args),
     Cat(cat::Args),
     Build(build::Args),
+    Run(Box<run::Args>),
+    Exec(exec::Args),
     Cp(cp::Args),
     Whence(whence::Args),
     Analyze(analyze::Args),
@@ -155,6 +160,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Ls(args) => ls::run(args, global),
         Verb::Cat(args) => cat::run(args, global),
         Verb::Build(args) => build::run(args, global),
+        Verb::Run(args) => run::run(args, global),
+        Verb::Exec(args) => exec::run(args, global),
         Verb::Cp(args) => cp::run(args, global),
         Verb::Whence(args) => whence::run(args, global),
         Verb::Analyze(args) => analyze::run(args, global),

@@ -17,8 +17,8 @@ pub(super) struct Named {
     pub(super) fs: LayerFs,
     pub(super) plan: MountPlan,
     pub(super) name: String,
-    _image: OpenImage,
-    _lock: crate::store::ContainerLock,
+    pub(super) image: OpenImage,
+    pub(super) lock: crate::store::ContainerLock,
 }
 
 /// Opens the writable mount `name` of `image`, made when there is none of that name; without a name it gets one.
@@ -62,7 +62,7 @@ pub(super) fn open(
         name: Some(name.clone()),
         options,
     };
-    Ok(Named { fs: opened?, plan, name, _image: image, _lock: lock })
+    Ok(Named { fs: opened?, plan, name, image, lock })
 }
 
 /// The image that the container was made of, which `asked` has to name.

@@ -1,0 +1,175 @@
+//! Options that `run` and `exec` share, named as Docker names them.
+
+use crate::sandbox::{Capabilities, Mount, Source, capability_by_name};
+use anyhow::{Context, bail};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// How a command runs in a container.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct ContainerOptions {
+    /// Give our standard input to the command
+    #[arg(short, long)]
+    pub(super) interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub(super) tty: bool,
+    /// A variable of the environment, NAME=VALUE, or NAME for ours
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(super) env: Vec<String>,
+    /// Variables of the environment from a file, one a line
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Working directory, made if it is missing
+    #[arg(short, long, value_name = "PATH")]
+    pub(super) workdir: Option<String>,
+    /// User and group, names of the image or numbers
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub(super) user: Option<String>,
+    /// All capabilities, no filter of system calls, nothing hidden
+    #[arg(long)]
+    pub(super) privileged: bool,
+    /// A capability beyond Docker's default ones, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_add: Vec<String>,
+    /// One of Docker's default capabilities less, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_drop: Vec<String>,
+    /// seccomp=unconfined or no-new-privileges
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
+    /// Processes and threads at the same time [default: 2048]
+    #[arg(long, value_name = "COUNT")]
+    pub(super) pids_limit: Option<u64>,
+    /// Memory, with k, m or g; needs a control group, that is, root
+    #[arg(short, long, value_name = "BYTES")]
+    pub(super) memory: Option<String>,
+}
+
+impl ContainerOptions {
+    /// The capabilities asked for; `None` for the default.
+    pub(super) fn capabilities(&self) -> anyhow::Result<Option<Capabilities>> {
+        if self.cap_add.is_empty() && self.cap_drop.is_empty() {
+            return Ok(None);
+        }
+        let is_all = |name: &String| name.eq_ignore_ascii_case("all");
+        let mut set = Capabilities::docker();
+        if self.cap_add.iter().any(is_all) {
+            set = Capabilities::all();
+        } else if self.cap_drop.iter().any(is_all) {
+            set = Capabilities::none();
+        }
+        let known = |name: &String| capability_by_name(name).with_context(|| format!("no such capability: {name}"));
+        for name in self.cap_drop.iter().filter(|name| !is_all(name)) {
+            set = set.without(known(name)?);
+        }
+        for name in self.cap_add.iter().filter(|name| !is_all(name)) {
+            set = set.with(known(name)?);
+        }
+        Ok(Some(set))
+    }
+
+    /// Whether no filter of system calls was asked for.
+    pub(super) fn unconfined(&self) -> anyhow::Result<bool> {
+        let mut unconfined = false;
+        for option in &self.security_opt {
+            match option.replacen(':', "=", 1).as_str() {
+                "seccomp=unconfined" => unconfined = true,
+                "no-new-privileges" | "no-new-privileges=true" | "no-new-privileges=false" => {}
+                _ => bail!("the security option {option} is not supported"),
+            }
+        }
+        Ok(unconfined)
+    }
+
+    pub(super) fn no_new_privileges(&self) -> bool {
+        self.security_opt.iter().any(|option| {
+            option == "no-new-privileges" || option.ends_with("privileges=true") || option.ends_with("privileges:true")
+        })
+    }
+
+    /// The variables of the files, in their order.
+    pub(super) fn env_files(&self) -> anyhow::Result<Vec<OsString>> {
+        let mut all = Vec::new();
+        for path in &self.env_file {
+            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            all.extend(lines.filter_map(variable));
+        }
+        Ok(all)
+    }
+}
+
+/// `NAME=VALUE` as it is, `NAME` with our value; `None` when we have none.
+pub(super) fn variable(text: &str) -> Option<OsString> {
+    if text.contains('=') {
+        return Some(text.into());
+    }
+    let mut pair = OsString::from(text);
+    pair.push("=");
+    pair.push(std::env::var_os(text)?);
+    Some(pair)
+}
+
+/// `PATH[:size=BYTES[,mode=OCTAL]]`.
+pub(super) fn tmpfs(text: &str) -> anyhow::Result<Mount> {
+    let (path, options) = text.split_once(':').unwrap_or((text, ""));
+    if !path.starts_with('/') {
+        bail!("{path} is not an absolute path");
+    }
+    let (mut size, mut mode, mut read_only) = (None, 0o1777, false);
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option.split_once('=') {
+            Some(("size", value)) => size = Some(bytes(value)?),
+            Some(("mode", value)) => mode = u32::from_str_radix(value, 8).with_context(|| option.to_owned())?,
+            None if option == "ro" => read_only = true,
+            None if ["rw", "nosuid", "nodev"].contains(&option) => {}
+            _ => bail!("the option {option} of a tmpfs is not supported"),
+        }
+    }
+    Ok(Mount { target: path.into(), source: Source::Tmpfs { size, mode }, read_only })
+}
+
+/// A number of bytes, with b, k, m or g behind it.
+pub(super) fn bytes(text: &str) -> anyhow::Result<u64> {
+    let lower = text.to_ascii_lowercase();
+    let lower = lower.strip_suffix('b').unwrap_or(&lower);
+    let (digits, factor) = match lower.char_indices().last() {
+        Some((at, 'k')) => (lower.split_at(at).0, 1 << 10),
+        Some((at, 'm')) => (lower.split_at(at).0, 1 << 20),
+        Some((at, 'g')) => (lower.split_at(at).0, 1 << 30),
+        _ => (lower, 1),
+    };
+    let number: u64 = digits.parse().with_context(|| format!("{text} is not a number of bytes"))?;
+    number.checked_mul(factor).with_context(|| format!("{text} is too much"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::Capability;
+
+    #[test]
+    fn sizes() {
+        for (text, expected) in [("1", 1), ("2k", 2048), ("3m", 3 << 20), ("1g", 1 << 30), ("5MB", 5 << 20), ("7b", 7)]
+        {
+            assert_eq!(bytes(text).expect(text), expected, "{text}");
+        }
+        assert!(bytes("x").is_err() && bytes("99999999999g").is_err());
+    }
+
+    #[test]
+    fn capabilities_are_added_and_dropped() {
+        let options = |add: &[&str], drop: &[&str]| ContainerOptions {
+            cap_add: add.iter().map(|name| (*name).to_owned()).collect(),
+            cap_drop: drop.iter().map(|name| (*name).to_owned()).collect(),
+            ..ContainerOptions::default()
+        };
+        assert_eq!(options(&[], &[]).capabilities().expect("none"), None);
+        let set = options(&["SYS_ADMIN"], &["CHOWN"]).capabilities().expect("known").expect("given");
+        assert!(set.contains(Capability::SysAdmin) && !set.contains(Capability::Chown));
+        let set = options(&["CAP_CHOWN"], &["all"]).capabilities().expect("known").expect("given");
+        assert_eq!(set, Capabilities::none().with(Capability::Chown));
+        assert!(options(&["nonsense"], &[]).capabilities().is_err());
+    }
+}

@@ -1,0 +1,76 @@
+//! `layerfs exec`: a further command in a container that runs.
+
+use super::Global;
+use super::container_options::{ContainerOptions, variable};
+use super::error::report;
+use super::run::code_of;
+use crate::run::account::{self, Databases};
+use crate::run::{Attached, attend, block_signals, read_below, state};
+use crate::sandbox::{Capabilities, Root, Sandbox, Spec};
+use anyhow::bail;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Run a further command in a container that runs.
+#[derive(Debug, clap::Args)]
+#[command(trailing_var_arg = true)]
+pub(super) struct Args {
+    #[command(flatten)]
+    options: ContainerOptions,
+    /// The container's name
+    name: String,
+    /// The command and its arguments
+    #[arg(required = true, value_name = "COMMAND", allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+/// Runs the verb.
+pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
+    exec(args, global).map(ExitCode::from).or_else(|error| {
+        report(&error);
+        Ok(ExitCode::from(code_of(&error)))
+    })
+}
+
+fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
+    let signals = block_signals()?;
+    let container = global.store()?.container(&args.name)?;
+    let Some(running) = state::read(&container.dir)? else { bail!("the container {} is not running", args.name) };
+    let (passwd, group) = (read_below(running.init, "/etc/passwd")?, read_below(running.init, "/etc/group")?);
+    let user = args.options.user.as_deref().unwrap_or(&running.user);
+    let account = account::resolve(Databases { passwd: &passwd, group: &group }, user)?;
+    let mut spec = Spec::new(Root::Running { init: running.init }, args.command.clone());
+    spec.identity = running.identity;
+    spec.user = account.user;
+    spec.env = environment(args, running.env, &account.home)?;
+    spec.cwd = args.options.workdir.clone().map_or(running.cwd, OsString::from);
+    spec.seccomp = running.seccomp && !args.options.privileged && !args.options.unconfined()?;
+    spec.capabilities = args.options.capabilities()?.unwrap_or(running.capabilities);
+    if args.options.privileged {
+        spec.capabilities = Capabilities::all();
+    }
+    spec.no_new_privileges = args.options.no_new_privileges();
+    spec.terminal = args.options.tty.then(crate::run::terminal_size);
+    let attached = Attached { input: args.options.interactive };
+    Ok(attend(Sandbox::new(spec), attached, signals, |_| Ok(()))?.code())
+}
+
+/// The container's environment with what was asked for; the home is that of whoever the command runs as.
+fn environment(args: &Args, container: Vec<OsString>, home: &str) -> anyhow::Result<Vec<OsString>> {
+    use std::os::unix::ffi::OsStrExt;
+    let name = |pair: &OsString| pair.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default().to_vec();
+    let mut env = container;
+    let mut added = args.options.env_files()?;
+    if args.options.user.is_some() {
+        added.insert(0, format!("HOME={home}").into());
+    }
+    if args.options.tty && !env.iter().any(|pair| name(pair) == b"TERM") {
+        added.insert(0, "TERM=xterm".into());
+    }
+    added.extend(args.options.env.iter().filter_map(|text| variable(text)));
+    for pair in added {
+        env.retain(|known| name(known) != name(&pair));
+        env.push(pair);
+    }
+    Ok(env)
+}

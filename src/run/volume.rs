@@ -1,0 +1,58 @@
+//! `--volume HOST:CONTAINER[:OPTIONS]`.
+
+use super::{RunError, failed};
+use crate::sandbox::{Mount, Source};
+use std::path::{Path, PathBuf};
+
+/// The bind mount that `text` asks for. A directory of the host that is missing is made, as Docker does.
+pub fn parse(text: &str) -> Result<Mount, RunError> {
+    let bad = |why| RunError::Volume(text.to_owned(), why);
+    let mut parts = text.split(':');
+    let (Some(host), Some(target)) = (parts.next(), parts.next()) else {
+        return Err(bad("it needs a path of the host and one of the container, HOST:CONTAINER"));
+    };
+    let mut read_only = false;
+    for option in parts.flat_map(|part| part.split(',')) {
+        match option {
+            "ro" | "readonly" => read_only = true,
+            // Labels of SELinux and ways of propagation: there is nothing to relabel, and nothing is propagated.
+            "rw" | "z" | "Z" | "private" | "rprivate" | "slave" | "rslave" | "cached" | "delegated" | "consistent" => {}
+            _ => return Err(bad("its options may be ro or rw")),
+        }
+    }
+    if !target.starts_with('/') {
+        return Err(bad("the path of the container must be absolute"));
+    }
+    if !host.starts_with(['/', '.', '~']) {
+        return Err(bad("volumes with a name are not supported, give a path that begins with / or ./"));
+    }
+    let host = host_path(host)?;
+    Ok(Mount { target: target.into(), source: Source::Host(host.into()), read_only })
+}
+
+fn host_path(text: &str) -> Result<PathBuf, RunError> {
+    let path = match text.strip_prefix('~') {
+        Some(rest) => Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(rest.trim_start_matches('/')),
+        None => std::path::absolute(text).map_err(failed(format!("find {text}")))?,
+    };
+    if !path.exists() {
+        std::fs::create_dir_all(&path).map_err(failed(format!("make the directory {}", path.display())))?;
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let host = dir.path().join("new").display().to_string();
+        let mount = parse(&format!("{host}:/data:ro,z")).expect("a volume");
+        assert!(mount.read_only && mount.target == "/data" && Path::new(&host).is_dir());
+        for bad in ["/only", "name:/data", "/x:relative", "/x:/y:bogus"] {
+            assert!(matches!(parse(bad), Err(RunError::Volume(..))), "{bad}");
+        }
+    }
+}
