@@ -33,27 +33,28 @@ pub fn flatten(layers: &[Arc<dyn Layer>]) -> Result<(ChangeSet, Stack)> {
     changes_above(layers, 0)
 }
 
-/// A stack that shows nothing: what a whole tree is compared with.
+/// A stack that shows nothing: what a whole tree is compared with. Its one layer stands where no image has one, or its root
+/// would be taken for that of an image's lowest layer.
 pub fn empty_stack() -> Result<Stack> {
     let nothing = MemLayer::parse("nothing", "").map_err(|error| damaged(&error.to_string()))?;
-    Stack::new(vec![Arc::new(nothing)], None, Follow::default()).map_err(|error| damaged(&error.to_string()))
+    stack(Vec::new(), Some(Arc::new(nothing)))
 }
 
 /// What the layers from `kept` on change of those below. Both stacks begin with the same layers, so that what they share
 /// is seen to be the same.
 fn changes_above(layers: &[Arc<dyn Layer>], kept: usize) -> Result<(ChangeSet, Stack)> {
-    let nothing = MemLayer::parse("nothing", "").map_err(|error| damaged(&error.to_string()))?;
-    let base: Arc<dyn Layer> = Arc::new(nothing);
-    let stack = |count: usize| {
-        let lowers = std::iter::once(&base).chain(layers.iter().take(count)).cloned().collect();
-        Stack::new(lowers, None, Follow::default()).map_err(|error| match error {
-            StackError::Layer(error) => Error::Diff(diff::Error::Layer(error)),
-            other => damaged(&other.to_string()),
-        })
-    };
-    let (old, new) = (stack(kept)?, stack(layers.len())?);
+    let below: Vec<Arc<dyn Layer>> = layers.iter().take(kept).cloned().collect();
+    let old = if below.is_empty() { empty_stack()? } else { stack(below, None)? };
+    let new = if layers.is_empty() { empty_stack()? } else { stack(layers.to_vec(), None)? };
     let changes = compare(&old, &new, Options { comparison: Comparison::Sources, parents: true })?;
     Ok((changes, new))
+}
+
+fn stack(lowers: Vec<Arc<dyn Layer>>, upper: Option<Arc<dyn Layer>>) -> Result<Stack> {
+    Stack::new(lowers, upper, Follow::default()).map_err(|error| match error {
+        StackError::Layer(error) => Error::Diff(diff::Error::Layer(error)),
+        other => damaged(&other.to_string()),
+    })
 }
 
 fn damaged(detail: &str) -> Error {
@@ -98,4 +99,28 @@ fn lower_blobs(session: &Session, image: &ImageRecord, kept: usize) -> Result<Ve
         MediaType::OciLayer(compression).as_str().clone_into(&mut blob.media_type);
     }
     Ok(blobs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(text: &str) -> Arc<dyn Layer> {
+        Arc::new(MemLayer::parse("layer", text).unwrap())
+    }
+
+    fn paths(changes: &ChangeSet) -> Vec<String> {
+        changes.iter().map(|change| change.path.to_string()).collect()
+    }
+
+    #[test]
+    fn regression_nothing_shares_nothing_with_the_lowest_layer() {
+        let layers = [layer("dir a\nfile a/b x")];
+        let (changes, _) = flatten(&layers).unwrap();
+        assert_eq!(paths(&changes).iter().filter(|path| *path != "/").count(), 2, "{:?}", paths(&changes));
+        let whole = stack(layers.to_vec(), Some(layer("file c x"))).unwrap();
+        let options = Options { comparison: Comparison::Sources, parents: true };
+        let changes = compare(&empty_stack().unwrap(), &whole, options).unwrap();
+        assert!(paths(&changes).iter().any(|path| path == "/a/b"), "{:?}", paths(&changes));
+    }
 }
