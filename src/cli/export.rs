@@ -1,22 +1,22 @@
 //! `export`: the tree that an image or a named mount shows, as a tar.
 
 use super::progress::Bars;
-use super::{Global, WithHint};
+use super::{Global, WithHint, printable};
 use crate::commit::{Clock, flatten};
 use crate::diff::{LayerOptions, write_layer};
-use crate::image::{ensure_layers, open_layers, resolve_or_load};
+use crate::image::{open_layers, resolve_or_load};
 use crate::oci::Platform;
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Writes the whole tree of an image as a tar
+/// Writes the whole tree of an image or of a writable mount as a tar
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The image
-    #[arg(value_name = "IMAGE")]
-    image: String,
+    /// A writable mount by its name or where it is mounted, or an image
+    #[arg(value_name = "NAME|MNT|IMAGE")]
+    source: String,
     /// A file [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -27,13 +27,27 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let store = global.store()?;
-    let image = resolve_or_load(&store, &args.image, args.platform.as_ref(), &Bars::new(false))?;
-    ensure_layers(&store, &image)?;
-    let layers = open_layers(&store, &image)?;
-    let (changes, stack) = flatten(&layers)?;
+    let changed = match super::changes::find(&store, &args.source)? {
+        Some(container) => Some(super::changes::open(&store, container, true)?),
+        None => None,
+    };
+    let (changes, stack) = match &changed {
+        Some(changed) => (changed.whole()?, None),
+        None => {
+            let image = resolve_or_load(&store, &args.source, args.platform.as_ref(), &Bars::new(false))?;
+            let (changes, stack) = flatten(&open_layers(&store, &image)?)?;
+            (changes, Some(stack))
+        }
+    };
+    let Some(stack) = stack.as_ref().or_else(|| changed.as_ref().map(|changed| &changed.new)) else {
+        bail!("{} shows nothing", args.source);
+    };
     let options = LayerOptions { latest: Clock::from_environment()?.latest() };
     let export = |output: &mut dyn Write| -> anyhow::Result<()> {
-        write_layer(&changes, &stack, options, output)?;
+        let (_, skipped) = write_layer(&changes, stack, options, output)?;
+        for socket in skipped {
+            log::warn!("{}: a socket, which no archive can hold, was left out", printable(&socket.path.to_bytes()));
+        }
         Ok(())
     };
     match args.output.as_deref().filter(|path| path.as_os_str() != "-") {

@@ -3,7 +3,9 @@
 use super::error::{StoreError, StoreResult};
 use super::layout::Store;
 use super::references::{IndexEntry, LAYOUT_NAME_ANNOTATION};
-use crate::oci::{Descriptor, Digest, ImageConfig, Index, Manifest, ManifestKind, Platform, Reference, chain_ids};
+use crate::oci::{
+    Descriptor, Digest, ImageConfig, Index, Manifest, ManifestKind, MediaType, Platform, Reference, chain_ids,
+};
 use std::path::PathBuf;
 
 /// An image of one platform, with its layers.
@@ -103,15 +105,19 @@ impl Store {
     }
 
     /// Every image: each once with all its names, in the order of the index. Lists of images by platform give one
-    /// image for each platform that is there.
+    /// image for each platform that is there. One that is damaged is left out with a warning: it must not hide the others.
     pub fn images(&self) -> StoreResult<Vec<ImageRecord>> {
         let entries = self.entries()?;
         let mut images: Vec<ImageRecord> = Vec::new();
         for entry in &entries {
-            for manifest in self.manifests_of(&entry.target)? {
-                if !images.iter().any(|image| image.manifest.digest == manifest.digest) {
-                    images.push(self.load_image(&entries, &entry.target, &manifest)?);
-                }
+            let known = |images: &[ImageRecord], digest| images.iter().any(|image| image.manifest.digest == digest);
+            let loaded = self.manifests_of(&entry.target).and_then(|manifests| {
+                let new = manifests.into_iter().filter(|manifest| !known(&images, manifest.digest));
+                new.map(|manifest| self.load_image(&entries, &entry.target, &manifest)).collect::<StoreResult<Vec<_>>>()
+            });
+            match loaded {
+                Ok(loaded) => images.extend(loaded),
+                Err(error) => warn_of_damage(entry, &error),
             }
         }
         Ok(images)
@@ -140,7 +146,7 @@ impl Store {
     fn present_manifests(&self, index: &Index) -> StoreResult<Vec<Descriptor>> {
         let mut present = Vec::new();
         for entry in &index.manifests {
-            let image = entry.kind().is_ok_and(crate::oci::MediaType::is_manifest);
+            let image = entry.kind().is_ok_and(MediaType::is_manifest);
             let attestation = entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
             if image && !attestation && self.blob_size(&entry.digest)?.is_some() {
                 present.push(entry.clone());
@@ -235,14 +241,12 @@ impl Store {
         }
         let mut matches: Vec<ImageRecord> = Vec::new();
         for entry in entries {
-            for manifest in self.manifests_of(&entry.target)? {
-                let known = matches.iter().any(|image| image.manifest.digest == manifest.digest);
-                let id = self.config_digest(&manifest)?;
-                let whole = [manifest.digest, entry.target.digest].iter().any(|digest| digest.hex() == prefix);
-                if !known && (id.hex().starts_with(prefix) || whole) {
-                    matches.push(self.load_image(entries, &entry.target, &manifest)?);
-                }
+            if let Err(error) = self.match_entry(entries, entry, prefix, &mut matches) {
+                warn_of_damage(entry, &error);
             }
+        }
+        if matches.is_empty() && prefix.len() == 64 {
+            matches.extend(self.image_of_container(prefix)?);
         }
         let mut ids: Vec<Digest> = matches.iter().map(|image| image.id).collect();
         ids.sort();
@@ -251,6 +255,40 @@ impl Store {
             return Err(StoreError::Ambiguous { prefix: prefix.to_owned(), matches: ids });
         }
         matches.into_iter().next().ok_or_else(not_found)
+    }
+
+    /// Adds the images of an entry whose ID begins with `prefix`, or whose manifest has the whole digest.
+    fn match_entry(
+        &self,
+        entries: &[IndexEntry],
+        entry: &IndexEntry,
+        prefix: &str,
+        matches: &mut Vec<ImageRecord>,
+    ) -> StoreResult<()> {
+        for manifest in self.manifests_of(&entry.target)? {
+            let known = matches.iter().any(|image| image.manifest.digest == manifest.digest);
+            let id = self.config_digest(&manifest)?;
+            let whole = [manifest.digest, entry.target.digest].iter().any(|digest| digest.hex() == prefix);
+            if !known && (id.hex().starts_with(prefix) || whole) {
+                matches.push(self.load_image(entries, &entry.target, &manifest)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// An image that was removed by force while a named mount is made of it: the mount keeps it.
+    fn image_of_container(&self, hex: &str) -> StoreResult<Option<ImageRecord>> {
+        let is_meant = |digest: &Digest| digest.hex() == hex;
+        let containers = self.containers()?;
+        let found = containers.iter().map(|container| &container.record);
+        let Some(record) = found.into_iter().find(|record| is_meant(&record.manifest) || is_meant(&record.image_id))
+        else {
+            return Ok(None);
+        };
+        let bytes = self.read_document("manifest", &record.manifest)?;
+        let kind = Manifest::parse(&bytes).map_or(MediaType::OciManifest, |manifest| manifest.kind());
+        let descriptor = Descriptor::new(kind, record.manifest, bytes.len() as u64);
+        self.load_image(&[], &descriptor, &descriptor).map(Some)
     }
 
     fn config_digest(&self, manifest: &Descriptor) -> StoreResult<Digest> {
@@ -276,6 +314,11 @@ fn find_by_reference<'a>(entries: &'a [IndexEntry], text: &str) -> StoreResult<O
         listed || (entry.target.digest == *digest && entry.reference.as_ref().is_some_and(same_name))
     };
     Ok(named.or_else(|| entries.iter().find(by_digest)))
+}
+
+fn warn_of_damage(entry: &IndexEntry, error: &StoreError) {
+    let name = entry.reference.as_ref().map_or_else(|| entry.target.digest.to_string(), Reference::familiar);
+    log::warn!(target: "layerfs::store", "image {name} cannot be used: {error}");
 }
 
 /// The one image that had the name `text` in the layout it came from.

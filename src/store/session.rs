@@ -3,7 +3,9 @@
 use super::compressed::Compressed;
 use super::error::{AtPath, StoreError, StoreResult};
 use super::files::{FileLock, sync_dir, write_synced};
+use super::gc::remove_tree;
 use super::layout::{Store, unique_name};
+use super::leases::is_held;
 use super::references::IndexEntry;
 use crate::oci::{Descriptor, Digest, Reference};
 use parking_lot::Mutex;
@@ -33,6 +35,7 @@ pub struct Session {
 impl Store {
     /// Begins a session.
     pub fn session(&self) -> StoreResult<Session> {
+        self.sweep_stage()?;
         // Under the shared lock no collector can find the directory before its lease is locked.
         let _guard = self.lock_shared()?;
         let dir = self.path("stage").join(unique_name());
@@ -51,6 +54,26 @@ impl Store {
             counter: AtomicU64::new(0),
             published: Mutex::default(),
         })
+    }
+}
+
+impl Store {
+    /// Removes what processes staged that ended in the middle, unless somebody is busy with the store. Beginnings of
+    /// downloads stay: they are taken up again, or pruned.
+    fn sweep_stage(&self) -> StoreResult<()> {
+        let stage = self.path("stage");
+        let mut left = fs::read_dir(&stage).at(&stage)?.flatten().peekable();
+        if left.peek().is_none() {
+            return Ok(());
+        }
+        let Some(_lock) = FileLock::try_exclusive(&self.path("lock"))? else { return Ok(()) };
+        for entry in left {
+            let partial = entry.file_name().to_str().is_some_and(|name| name.starts_with("partial-"));
+            if !partial && !is_held(&entry.path().join("lease"))? {
+                remove_tree(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -166,7 +189,10 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.dir) {
+        // A sweep may have begun with it as soon as the lease was gone.
+        if let Err(error) = fs::remove_dir_all(&self.dir)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             log::warn!(target: "layerfs::store", "{}: {error}; prune removes it", self.dir.display());
         }
         let published = std::mem::take(&mut *self.published.lock());
