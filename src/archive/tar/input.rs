@@ -14,8 +14,8 @@ const SEEK_BUFFER: usize = 8 << 10;
 /// One block.
 pub(super) type Block = [u8; BLOCK as usize];
 
-/// Moves a seekable input forward by so many bytes; fails where that is beyond its end.
-type Forward<R> = fn(&mut R, u64) -> io::Result<()>;
+/// Moves a seekable input forward by so many bytes, and tells where it is then.
+type Forward<R> = fn(&mut R, u64) -> io::Result<u64>;
 
 pub(super) struct Input<R> {
     inner: R,
@@ -23,7 +23,8 @@ pub(super) struct Input<R> {
     start: usize,
     end: usize,
     position: u64,
-    forward: Option<Forward<R>>,
+    /// How to seek, and the end of the input.
+    forward: Option<(Forward<R>, u64)>,
 }
 
 impl<R> fmt::Debug for Input<R> {
@@ -37,7 +38,7 @@ impl<R: Read> Input<R> {
         Self::with_buffer(inner, STREAM_BUFFER, None)
     }
 
-    fn with_buffer(inner: R, size: usize, forward: Option<Forward<R>>) -> Self {
+    fn with_buffer(inner: R, size: usize, forward: Option<(Forward<R>, u64)>) -> Self {
         Self { inner, buffer: vec![0; size].into_boxed_slice(), start: 0, end: 0, position: 0, forward }
     }
 
@@ -101,12 +102,12 @@ impl<R: Read> Input<R> {
         while count > 0 {
             let offset = self.position;
             let buffered = self.end.saturating_sub(self.start);
-            if let (Some(forward), true) = (self.forward, count > buffered as u64) {
+            if let (Some((forward, end)), true) = (self.forward, count > buffered as u64) {
                 let beyond = count - buffered as u64;
-                forward(&mut self.inner, beyond).map_err(|source| match source.kind() {
-                    io::ErrorKind::UnexpectedEof => Error::Truncated { offset },
-                    _ => Error::Read { offset, source },
-                })?;
+                let reached = forward(&mut self.inner, beyond).map_err(|source| Error::Read { offset, source })?;
+                if reached > end {
+                    return Err(Error::Truncated { offset });
+                }
                 (self.start, self.end) = (0, 0);
                 self.position += count;
                 return Ok(());
@@ -135,17 +136,25 @@ impl<R: Read> Input<R> {
 }
 
 impl<R: Read + Seek> Input<R> {
-    /// An input that skips by seeking.
-    pub(super) fn seekable(inner: R) -> Self {
-        Self::with_buffer(inner, SEEK_BUFFER, Some(forward::<R>))
+    /// An input that skips by seeking. Where its end cannot be found out it reads instead.
+    pub(super) fn seekable(mut inner: R) -> Self {
+        match end_of(&mut inner) {
+            Ok(end) => Self::with_buffer(inner, SEEK_BUFFER, Some((forward::<R>, end))),
+            Err(_) => Self::new(inner),
+        }
     }
 }
 
-fn forward<R: Seek>(input: &mut R, count: u64) -> io::Result<()> {
+fn end_of<R: Seek>(input: &mut R) -> io::Result<u64> {
     let position = input.stream_position()?;
     let end = input.seek(SeekFrom::End(0))?;
-    let target = position.checked_add(count).filter(|target| *target <= end).ok_or(io::ErrorKind::UnexpectedEof)?;
-    input.seek(SeekFrom::Start(target)).map(drop)
+    input.seek(SeekFrom::Start(position))?;
+    Ok(end)
+}
+
+fn forward<R: Seek>(input: &mut R, count: u64) -> io::Result<u64> {
+    // A count beyond what a seek can say is beyond every end.
+    i64::try_from(count).map_or(Ok(u64::MAX), |count| input.seek(SeekFrom::Current(count)))
 }
 
 fn read_some<R: Read>(input: &mut R, out: &mut [u8]) -> io::Result<usize> {
