@@ -34,6 +34,7 @@ mod error;
 mod lookup;
 mod namespace;
 mod nodes;
+mod prefetch;
 mod readdir;
 mod rename;
 #[cfg(test)]
@@ -43,6 +44,7 @@ mod xattr;
 
 pub use attr::{Attr, Statfs};
 pub use error::{FsError, FsResult};
+pub use prefetch::Upcoming;
 pub use readdir::DirEntry;
 pub use rename::RenameMode;
 pub use writable::{NamesHeld, Settings};
@@ -60,6 +62,8 @@ pub struct LayerFs {
     directories: Directories,
     /// Where the data of a file lie whose number says where its metadata lie.
     data_elsewhere: RwLock<HashMap<Ino, Source>>,
+    /// Which directories are being read in order.
+    runs: prefetch::Runs,
     /// The upper, and what comes with it.
     writable: Option<Writable>,
 }
@@ -68,7 +72,7 @@ impl LayerFs {
     /// The filesystem that `stack` shows.
     pub fn new(stack: Stack) -> Self {
         let directories = Directories::new(stack.root().clone());
-        Self { stack, directories, data_elsewhere: RwLock::default(), writable: None }
+        Self { stack, directories, data_elsewhere: RwLock::default(), runs: prefetch::Runs::default(), writable: None }
     }
 
     /// The layers.

@@ -61,6 +61,9 @@ impl LayerFs {
         visit: &mut dyn FnMut(DirEntry<'_>, &Attr) -> ControlFlow<()>,
     ) -> FsResult<()> {
         let directory = self.directory(ino)?;
+        if offset == 0 && !self.is_writable() {
+            self.note_listing(&directory);
+        }
         let mut visited = false;
         let mut outcome = Ok(());
         self.readdir(ino, offset, &mut |entry| {

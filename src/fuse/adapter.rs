@@ -5,6 +5,7 @@ use super::capabilities::{OpenMode, Wishes, negotiate};
 use super::counters::{Counters, Operation};
 use super::errno::errno;
 use super::incoming::{changes, creator, new_node, xattr_mode};
+use super::push::Pushes;
 use super::spin::Spinner;
 use crate::fs::{Attr, FsError, FsResult, LayerFs, RenameMode};
 use crate::layer::upper::{NewKind, NewObject};
@@ -54,6 +55,8 @@ pub(super) struct Adapter {
     pub(super) wishes: Wishes,
     pub(super) open_mode: OpenMode,
     pub(super) spinner: Spinner,
+    /// Files that will be read soon; none where files must not be pushed.
+    pub(super) pushes: Option<Pushes>,
     /// Files whose cached pages have to go because writing them failed.
     pub(super) failed_writes: Sender<u64>,
     /// Everything is shown as root's.
@@ -69,6 +72,7 @@ impl Adapter {
 
     /// Counts and logs a request and makes the call that answers it.
     fn call<T>(&self, operation: Operation, ino: u64, answer: impl FnOnce() -> FsResult<T>) -> Result<T, Errno> {
+        self.spinner.begin();
         self.counters.count(operation);
         match catch_unwind(AssertUnwindSafe(answer)) {
             Ok(Ok(value)) => {
@@ -101,6 +105,17 @@ impl Adapter {
             Err(errno) => reply.error(errno),
         }
         self.spinner.wait();
+    }
+
+    /// Reads; before it waits for a disk, another thread is called to answer meanwhile.
+    fn read_answer(&self, ino: Ino, offset: u64, buffer: &mut [u8]) -> FsResult<usize> {
+        if self.spinner.parks() {
+            if let Some(length) = self.fs.read_resident(ino, offset, buffer)? {
+                return Ok(length);
+            }
+            self.spinner.hand_over();
+        }
+        self.fs.read(ino, offset, buffer)
     }
 
     fn open_flags(&self) -> FopenFlags {
@@ -234,11 +249,14 @@ impl Filesystem for Adapter {
                 buffer.resize(size, 0);
             }
             let wanted = buffer.get_mut(..size).unwrap_or_default();
-            match self.call(Operation::Read, ino.0, || self.fs.read(Ino(ino.0), offset, wanted)) {
+            match self.call(Operation::Read, ino.0, || self.read_answer(Ino(ino.0), offset, wanted)) {
                 Ok(length) => reply.data(wanted.get(..length).unwrap_or_default()),
                 Err(errno) => reply.error(errno),
             }
         });
+        if offset == 0 {
+            self.push_after(Ino(ino.0));
+        }
         self.spinner.wait();
     }
 

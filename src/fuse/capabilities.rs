@@ -34,7 +34,6 @@ const WANTED: &[InitFlags] = &[
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_CACHE_SYMLINKS,
     InitFlags::FUSE_DO_READDIRPLUS,
-    InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_EXPLICIT_INVAL_DATA,
     InitFlags::FUSE_NO_OPENDIR_SUPPORT,
     InitFlags::FUSE_MAX_PAGES,
@@ -43,8 +42,15 @@ const WANTED: &[InitFlags] = &[
 
 /// What a writable mount asks for besides: writes gathered in the page cache; the umask left to the file system that also
 /// knows the default ACLs; setuid and setgid taken away by the server, or each write would first ask for capabilities.
-const WANTED_TO_WRITE: &[InitFlags] =
-    &[InitFlags::FUSE_WRITEBACK_CACHE, InitFlags::FUSE_DONT_MASK, InitFlags::FUSE_HANDLE_KILLPRIV_V2];
+///
+/// Attributes with the listing only where they seem to be wanted: a directory on disk has to be asked for them one by one. From a
+/// table of contents they cost less than a single request that asks for one of them.
+const WANTED_TO_WRITE: &[InitFlags] = &[
+    InitFlags::FUSE_READDIRPLUS_AUTO,
+    InitFlags::FUSE_WRITEBACK_CACHE,
+    InitFlags::FUSE_DONT_MASK,
+    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+];
 
 /// Requests that the kernel may have under way for read-ahead.
 const MAX_BACKGROUND: u16 = 64;

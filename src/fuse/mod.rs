@@ -17,6 +17,7 @@ mod counters;
 mod errno;
 mod incoming;
 mod kernel;
+mod push;
 mod session;
 mod spin;
 

@@ -3,6 +3,7 @@
 use super::adapter::Adapter;
 use super::capabilities::{OpenMode, Wishes};
 use super::counters::Counters;
+use super::push;
 use super::spin::Spinner;
 use crate::fs::LayerFs;
 use crate::union::Ino;
@@ -74,14 +75,17 @@ impl Server {
         let writable = fs.is_writable();
         let watched = if options.spin { device.try_clone().ok() } else { None };
         let (failed_writes, to_invalidate) = std::sync::mpsc::channel();
+        let from_memory = fs.answers_from_memory();
+        let (pushes, to_push) = push::channel();
         let adapter = Adapter {
+            pushes: from_memory.then_some(pushes),
             failed_writes,
-            fs,
+            fs: Arc::clone(&fs),
             counters: Arc::clone(&counters),
             wishes: Wishes { open_mode: options.open_mode, acl: options.acl, writable },
             open_mode: options.open_mode,
-            spinner: Spinner::new(watched),
             squash: options.squash,
+            spinner: Spinner::new(watched, from_memory),
         };
         let mut config = Config::default();
         config.n_threads = Some(options.threads.max(1));
@@ -91,6 +95,9 @@ impl Server {
         let session = Session::from_fd(adapter, device, SessionACL::All, config).map_err(SessionError::Handshake)?;
         if writable {
             invalidate_failed_writes(session.notifier(), to_invalidate).map_err(SessionError::Handshake)?;
+        }
+        if from_memory {
+            push::start(session.notifier(), fs, Arc::clone(&counters), to_push).map_err(SessionError::Handshake)?;
         }
         if options.acl {
             reset_root_acl(&session);

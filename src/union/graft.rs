@@ -10,6 +10,7 @@ use super::{Entry, EntryKind, Layer, LayerResult, LocalIno, Marks, Node, Stack, 
 use crate::model::{FileKind, Meta, Name, RelPath};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// Directories that exist only because something was moved into them are numbered from here: above the numbers of any
@@ -267,6 +268,10 @@ impl Layer for Grafted {
 
     fn read_at(&self, ino: LocalIno, offset: u64, buffer: &mut [u8]) -> LayerResult<usize> {
         self.inner.read_at(ino, offset, buffer)
+    }
+
+    fn backing_file(&self, ino: LocalIno) -> LayerResult<Option<(Arc<OwnedFd>, u64)>> {
+        self.inner.backing_file(ino)
     }
 
     fn seek(&self, ino: LocalIno, offset: u64, hole: bool) -> LayerResult<Option<u64>> {

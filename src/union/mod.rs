@@ -8,6 +8,8 @@ mod ino;
 mod layer;
 mod listing;
 mod mem;
+#[cfg(test)]
+mod model_test;
 pub mod mutation;
 mod stack;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::{Entry, EntryKind, Layer, LayerResult, LocalIno, Marks, Totals};
 use crate::model::{DeviceNumber, FileKind, Meta, Timestamp};
 use std::borrow::Cow;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// Numbers that a view adds to those of its layer lie above those of any table of contents.
@@ -82,6 +83,7 @@ impl Layer for DiffView {
         link_target(ino: LocalIno) -> LayerResult<Cow<'_, [u8]>>;
         read_link(ino: LocalIno) -> LayerResult<Cow<'_, [u8]>>;
         read_at(ino: LocalIno, offset: u64, buffer: &mut [u8]) -> LayerResult<usize>;
+        backing_file(ino: LocalIno) -> LayerResult<Option<(Arc<OwnedFd>, u64)>>;
         seek(ino: LocalIno, offset: u64, hole: bool) -> LayerResult<Option<u64>>;
         forget(ino: LocalIno) -> ();
     }
@@ -150,6 +152,7 @@ impl Layer for Hanging {
         may_have_xattrs(prefix: &[u8]) -> bool;
         read_link(ino: LocalIno) -> LayerResult<Cow<'_, [u8]>>;
         read_at(ino: LocalIno, offset: u64, buffer: &mut [u8]) -> LayerResult<usize>;
+        backing_file(ino: LocalIno) -> LayerResult<Option<(Arc<OwnedFd>, u64)>>;
         seek(ino: LocalIno, offset: u64, hole: bool) -> LayerResult<Option<u64>>;
         keeps_marks() -> bool;
         marks(ino: LocalIno) -> LayerResult<Marks>;
