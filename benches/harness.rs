@@ -173,13 +173,18 @@ impl Report {
         }
     }
 
-    /// Writes everything as JSON.
+    /// Writes everything as JSON, and beside it a table and a plot.
     pub(crate) fn write(&self, path: &Path) {
         let value = json!({"machine": self.machine, "quick": self.quick, "rows": self.rows});
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).expect("a directory for the report");
         }
-        std::fs::write(path, serde_json::to_string_pretty(&value).expect("a report")).expect("write the report");
+        let write = |extension: &str, text: String| {
+            std::fs::write(path.with_extension(extension), text).expect("write the report");
+        };
+        write("md", crate::table::markdown(&value));
+        write("svg", crate::table::svg(&value));
+        write("json", serde_json::to_string_pretty(&value).expect("a report"));
     }
 }
 

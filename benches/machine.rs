@@ -31,7 +31,9 @@ fn version(scene: &Scene, program: &str) -> String {
     if program.contains('/') && !std::path::Path::new(program).exists() {
         return "not there".to_owned();
     }
-    first_line(&scene.run(program).arg("--version").output().text())
+    let text = scene.run(program).arg("--version").output().text();
+    let name = std::path::Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    text.lines().find(|line| line.contains(&name)).map_or_else(|| first_line(&text), str::to_owned)
 }
 
 fn processor() -> String {

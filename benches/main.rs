@@ -13,7 +13,9 @@ mod machine;
 mod mounting;
 mod peers;
 mod read_only;
+mod table;
 mod work;
+mod writable;
 
 use harness::{Bench, Report};
 use std::path::PathBuf;
@@ -21,8 +23,12 @@ use std::path::PathBuf;
 /// A question: its name, and what answers it.
 type Question = (&'static str, fn(&Bench, &mut Report));
 
-const QUESTIONS: [Question; 3] =
-    [("read-only", read_only::run), ("mounting", mounting::run), ("loading", loading::run)];
+const QUESTIONS: [Question; 4] = [
+    ("read-only", read_only::run),
+    ("mounting", mounting::run),
+    ("writable", writable::run),
+    ("loading", loading::run),
+];
 
 fn main() {
     let mut quick = false;
@@ -54,6 +60,6 @@ fn main() {
     }
     if let Some(path) = json {
         report.write(&path);
-        println!("\nwritten to {}", path.display());
+        println!("\nwritten to {}, and beside it a table and a plot", path.display());
     }
 }

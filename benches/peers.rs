@@ -45,9 +45,12 @@ impl Peer {
         Self { name, point, program, arguments }
     }
 
-    /// Mounts it.
+    /// Mounts it, and waits until it is there: fuse-overlayfs 2 returns earlier.
     pub(crate) fn mount(&self, bench: &Bench) {
         bench.scene.run(&self.program).args(&self.arguments).arg(&self.point).ok();
+        while !bench.scene.mounts().iter().any(|mount| mount.point == self.point) {
+            std::thread::yield_now();
+        }
     }
 
     /// Unmounts it, and waits for its server to end.
