@@ -44,6 +44,8 @@ mod partial;
 mod references;
 mod removal;
 mod session;
+#[cfg(test)]
+mod tests;
 
 pub use compressed::Compressed;
 pub use containers::{Container, ContainerLock, ContainerRecord};
