@@ -9,6 +9,7 @@ mod load_crash;
 mod mount_ro;
 mod oracle;
 mod registry;
+mod run;
 mod sandbox;
 mod store;
 mod support;

@@ -4,8 +4,7 @@ use super::Global;
 use super::container_options::{ContainerOptions, variable};
 use super::error::report;
 use super::run::code_of;
-use crate::run::account::{self, Databases};
-use crate::run::{Attached, attend, block_signals, read_below, state};
+use crate::run::{Attached, attend, block_signals, state};
 use crate::sandbox::{Capabilities, Root, Sandbox, Spec};
 use anyhow::bail;
 use std::ffi::OsString;
@@ -36,13 +35,10 @@ fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let signals = block_signals()?;
     let container = global.store()?.container(&args.name)?;
     let Some(running) = state::read(&container.dir)? else { bail!("the container {} is not running", args.name) };
-    let (passwd, group) = (read_below(running.init, "/etc/passwd")?, read_below(running.init, "/etc/group")?);
-    let user = args.options.user.as_deref().unwrap_or(&running.user);
-    let account = account::resolve(Databases { passwd: &passwd, group: &group }, user)?;
     let mut spec = Spec::new(Root::Running { init: running.init }, args.command.clone());
     spec.identity = running.identity;
-    spec.user = account.user;
-    spec.env = environment(args, running.env, &account.home)?;
+    spec.account = Some(args.options.user.clone().unwrap_or(running.user));
+    spec.env = environment(args, running.env)?;
     spec.cwd = args.options.workdir.clone().map_or(running.cwd, OsString::from);
     spec.seccomp = running.seccomp && !args.options.privileged && !args.options.unconfined()?;
     spec.capabilities = args.options.capabilities()?.unwrap_or(running.capabilities);
@@ -55,14 +51,14 @@ fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     Ok(attend(Sandbox::new(spec), attached, signals, |_| Ok(()))?.code())
 }
 
-/// The container's environment with what was asked for; the home is that of whoever the command runs as.
-fn environment(args: &Args, container: Vec<OsString>, home: &str) -> anyhow::Result<Vec<OsString>> {
+/// The container's environment with what was asked for. The home of another user is that of his account.
+fn environment(args: &Args, container: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
     use std::os::unix::ffi::OsStrExt;
     let name = |pair: &OsString| pair.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default().to_vec();
     let mut env = container;
     let mut added = args.options.env_files()?;
     if args.options.user.is_some() {
-        added.insert(0, format!("HOME={home}").into());
+        env.retain(|known| name(known) != b"HOME");
     }
     if args.options.tty && !env.iter().any(|pair| name(pair) == b"TERM") {
         added.insert(0, "TERM=xterm".into());

@@ -1,7 +1,7 @@
 //! From an image's configuration and what was asked for to what runs.
 
 use super::RunError;
-use super::account::{self, Databases};
+use crate::sandbox::account::{self, Databases};
 use crate::sandbox::{Capabilities, Limits, Mount, Network, Root, Source, Spec, WindowSize};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn entry_point_and_command_together() {
-        let cases: [(&[&str], &[&str], Option<&str>, &[&str], Option<&[&str]>); 9] = [
+        type Words = &'static [&'static str];
+        let cases: [(Words, Words, Option<&str>, Words, Option<Words>); 9] = [
             (&[], &["c"], None, &[], Some(&["c"])),
             (&[], &["c"], None, &["x", "y"], Some(&["x", "y"])),
             (&["e", "1"], &["c"], None, &[], Some(&["e", "1", "c"])),

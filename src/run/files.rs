@@ -3,9 +3,7 @@
 use super::{RunError, failed};
 use crate::model::FileKind;
 use crate::union::{Node, Stack};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
-use rustix::io::Errno;
-use std::io::{self, Read};
+use std::io;
 
 /// The most bytes read of /etc/passwd or /etc/group.
 const MOST: u64 = 16 << 20;
@@ -30,22 +28,5 @@ pub fn read_in(stack: &Stack, path: &str) -> Result<String, RunError> {
         }
         text.extend_from_slice(buffer.get(..length).unwrap_or_default());
     }
-    Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
-/// The text at `path` below the root of a process; empty where there is no such file.
-pub fn read_below(process: i32, path: &str) -> Result<String, RunError> {
-    let what = format!("read {path} of the container");
-    let root = rustix::fs::open(format!("/proc/{process}/root/"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    let root = root.map_err(|error| failed(what.clone())(error.into()))?;
-    // NONBLOCK: a FIFO there must not make us wait.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file = match rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve) {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
-        other => other.map_err(|error| failed(what.clone())(error.into()))?,
-    };
-    let mut text = Vec::new();
-    std::fs::File::from(file).take(MOST).read_to_end(&mut text).map_err(failed(what))?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }

@@ -1,10 +1,9 @@
 //! The life of a container: a command in a fresh writable mount of an image.
 //!
 //! Owns how an image's configuration and what was asked for become a [`crate::sandbox::Spec`] ([`compose`]), whose user is looked up inside the
-//! image ([`account`]), the terminal of whoever looks on ([`terminal`]), and what is known of a container while it runs ([`state`]).
+//! image ([`crate::sandbox::account`]), the terminal of whoever looks on ([`terminal`]), and what is known of a container while it runs ([`state`]).
 //! Must not know Dockerfiles nor how anything is shown.
 
-pub mod account;
 mod compose;
 mod files;
 mod life;
@@ -13,7 +12,7 @@ mod terminal;
 mod volume;
 
 pub use compose::{Asked, Image, compose, environment_of};
-pub use files::{read_below, read_in};
+pub use files::read_in;
 pub use life::{Attached, attend, block_signals};
 pub use terminal::size as terminal_size;
 pub use volume::parse as parse_volume;
@@ -25,8 +24,8 @@ use std::io;
 pub enum RunError {
     #[error("no command: the image names none and none was given")]
     NoCommand,
-    #[error("no such {what} in the image: {name}")]
-    NoSuchAccount { what: &'static str, name: String },
+    #[error(transparent)]
+    Account(#[from] crate::sandbox::account::NoSuchAccount),
     #[error("{0} is not a volume: {1}")]
     Volume(String, &'static str),
     #[error("cannot {what}: {source}")]

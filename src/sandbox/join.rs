@@ -3,18 +3,20 @@
 //! Our own program must not be reachable from inside as a file that can be written (a program of the container that begins with
 //! `#!/proc/self/exe` makes the kernel execute it there): it is a read-only mount where the caller may make one, else a sealed copy in memory.
 
+use super::account::{self, Databases};
 use super::init::{run_command, wait_for_go};
 use super::protocol::{CONTROL, Failure, Report, SPECIFICATION, Trying, send};
 use super::spec::{Root, Spec};
 use super::stage::{become_root, code_of, own_program, read_spec, start_again};
 use crate::sys::namespace::{Fork, fork};
 use crate::sys::spawn::{reap, signals_as_descriptor};
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Pid, PidfdFlags, Signal, pidfd_open, set_dumpable_behavior, set_parent_process_death_signal,
 };
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// The argument of the hidden verb in the process that has joined.
@@ -40,7 +42,7 @@ pub(super) fn joined(control: &OwnedFd) -> Result<i32, Failure> {
         become_root(&spec.identity)?;
     }
     let pid = match fork().trying(|| "fork".into())? {
-        Fork::Child => return inside(&spec, control),
+        Fork::Child => return inside(spec, control),
         Fork::Parent(pid) => pid,
     };
     send(control, &Report::Init(pid), None).trying(|| "report the process inside".into())?;
@@ -48,15 +50,48 @@ pub(super) fn joined(control: &OwnedFd) -> Result<i32, Failure> {
 }
 
 /// In the process inside: starts the command and watches it.
-fn inside(spec: &Spec, control: &OwnedFd) -> Result<i32, Failure> {
+fn inside(mut spec: Spec, control: &OwnedFd) -> Result<i32, Failure> {
     let what = || "prepare the joined process".to_owned();
     rustix::thread::set_name(c"layerfs-exec").trying(what)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).trying(what)?;
     set_parent_process_death_signal(Some(Signal::KILL)).trying(what)?;
     let signals = signals_as_descriptor().trying(what)?;
+    if look_up(&mut spec)? {
+        send(control, &Report::User(spec.user.clone()), None).trying(|| "report the user".into())?;
+    }
     wait_for_go(control)?;
-    run_command(spec, control, &signals)
+    run_command(&spec, control, &signals)
 }
+
+/// Finds the user the command is to run as in the container's own files; false when none is named.
+fn look_up(spec: &mut Spec) -> Result<bool, Failure> {
+    let Some(name) = spec.account.take() else { return Ok(false) };
+    let (passwd, group) = (read("/etc/passwd")?, read("/etc/group")?);
+    let account = account::resolve(Databases { passwd: &passwd, group: &group }, &name);
+    let account =
+        account.map_err(|error| Failure { what: format!("find the user: {error}"), errno: 0, at_exec: false })?;
+    spec.user = account.user;
+    if spec.variable("HOME").is_none() {
+        spec.env.push(format!("HOME={}", account.home).into());
+    }
+    Ok(true)
+}
+
+/// A text file of the container; empty when there is none. It may be a FIFO, which must not make us wait.
+fn read(path: &str) -> Result<String, Failure> {
+    let what = || format!("read {path} of the container");
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
+        other => std::fs::File::from(other.trying(what)?),
+    };
+    let mut bytes = Vec::new();
+    file.take(LONGEST_DATABASE).read_to_end(&mut bytes).trying(what)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The most bytes read of /etc/passwd or /etc/group.
+const LONGEST_DATABASE: u64 = 16 << 20;
 
 const NAMESPACES: &[(&str, ThreadNameSpaceType)] = &[
     ("user", ThreadNameSpaceType::USER),

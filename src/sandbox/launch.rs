@@ -205,6 +205,7 @@ impl Running {
         sink: Option<Arc<dyn OwnershipSink>>,
     ) -> Result<(), SandboxError> {
         let mut sink = Some(sink.unwrap_or_else(|| Arc::new(super::supervise::MapSink::default())));
+        let mut user = spec.user.clone();
         loop {
             let (report, descriptor) = self.next()?.ok_or(SandboxError::Lost)?;
             match (report, descriptor) {
@@ -222,12 +223,12 @@ impl Running {
                         serve(device);
                     }
                 }
+                (Report::User(found), _) => user = found,
                 (Report::Terminal, terminal) => self.terminal = terminal,
                 (Report::Listener, Some(listener)) => {
                     if let Some(sink) = sink.take() {
                         sink.begin(self.root_device(&spec.root)?);
-                        self.supervisor =
-                            Some(Supervisor::start(listener, sink, &spec.user).map_err(SandboxError::Start)?);
+                        self.supervisor = Some(Supervisor::start(listener, sink, &user).map_err(SandboxError::Start)?);
                     }
                 }
                 (Report::Running, _) => return Ok(()),

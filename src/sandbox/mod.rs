@@ -16,6 +16,7 @@
 //!
 //! Needs Linux 5.12. What the container cannot be given is refused by name.
 
+pub mod account;
 mod capability;
 mod command;
 mod identity;
@@ -52,6 +53,8 @@ pub enum SandboxError {
     /// The command itself: not there, not executable, of a foreign format.
     #[error("cannot run {name}: {reason}")]
     Exec { name: String, reason: io::Error },
+    #[error("cannot {0}")]
+    Refused(String),
     #[error("the sandbox ended without a word")]
     Lost,
 }
@@ -69,6 +72,9 @@ impl SandboxError {
 
 impl From<Failure> for SandboxError {
     fn from(failure: Failure) -> Self {
+        if failure.errno == 0 {
+            return Self::Refused(failure.what);
+        }
         let reason = io::Error::from_raw_os_error(failure.errno);
         if failure.at_exec {
             Self::Exec { name: failure.what, reason }

@@ -3,6 +3,7 @@
 //! Owns the messages and the numbers under which descriptors are handed over. The socket is also the lifeline: when the starter's end
 //! is closed, by its death too, everything inside is killed.
 
+use super::spec::User;
 use rustix::io::{Errno, Result};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
@@ -30,6 +31,8 @@ pub(super) enum Report {
     Init(i32),
     /// The root is mounted; the open /dev/fuse comes along.
     Mounted,
+    /// Who the command runs as, where that was looked up inside.
+    User(User),
     /// The master side of the command's terminal comes along.
     Terminal,
     /// The listener of the seccomp filter comes along.

@@ -57,6 +57,8 @@ pub(super) fn enter(spec: &Spec, stubs: &mut Vec<Stub>) -> Done {
     let devices = DEVICES.iter().map(|name| clone_tree(format!("/dev/{name}"))).collect::<Done<Vec<_>>>()?;
     let root = mount_root(spec)?;
     Container { root: &root, stubs }.fill(spec, sources, devices)?;
+    // While the root can still be written. What is in the way is told when the command is to enter it.
+    let _ = root.ensure(&spec.cwd, TargetKind::Directory, &mut Vec::new());
     if spec.root_read_only {
         restrict(&root.fd(), MountAttributes::READ_ONLY, false)?;
     }

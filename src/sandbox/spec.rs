@@ -20,6 +20,8 @@ pub struct Spec {
     /// Working directory inside the root; made when it is missing.
     pub cwd: OsString,
     pub user: User,
+    /// With [`Root::Running`]: the user by name, looked up in the container itself. Takes the place of `user`, and gives a home.
+    pub account: Option<String>,
     pub identity: Identity,
     pub hostname: String,
     pub network: Network,
@@ -148,6 +150,7 @@ impl Spec {
             env: vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()],
             cwd: "/".into(),
             user: User::default(),
+            account: None,
             identity: Identity::detect(),
             hostname: "localhost".to_owned(),
             network: Network::Host,

@@ -1,7 +1,14 @@
 //! Who a command runs as: names and numbers looked up in the image's own /etc/passwd and /etc/group, as Docker does.
 
-use super::RunError;
-use crate::sandbox::User;
+use super::spec::User;
+
+/// Nobody of that name is there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no such {what} in the image: {name}")]
+pub struct NoSuchAccount {
+    what: &'static str,
+    name: String,
+}
 
 /// A user with his home.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +26,7 @@ pub struct Databases<'a> {
 
 /// The account that `text` names: `user`, `user:group`, either as a name or a number; empty is root. A group that is named takes the place of all
 /// the user's own.
-pub fn resolve(files: Databases<'_>, text: &str) -> Result<Account, RunError> {
+pub fn resolve(files: Databases<'_>, text: &str) -> Result<Account, NoSuchAccount> {
     let (user, group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (text, None),
@@ -32,16 +39,15 @@ pub fn resolve(files: Databases<'_>, text: &str) -> Result<Account, RunError> {
         None => fields.first() == Some(&user),
     });
     let uid = entry.as_ref().and_then(|fields| field(fields, 2)).or(number);
-    let uid = uid.ok_or_else(|| RunError::NoSuchAccount { what: "user", name: user.to_owned() })?;
+    let uid = uid.ok_or_else(|| NoSuchAccount { what: "user", name: user.to_owned() })?;
     let name = entry.as_ref().and_then(|fields| fields.first().copied());
     let home = entry.as_ref().and_then(|fields| fields.get(5).copied()).filter(|home| !home.is_empty());
     let home = home.unwrap_or("/").to_owned();
-    let (gid, groups) = match group {
-        Some(group) => (group_number(files.group, group)?, Vec::new()),
-        None => {
-            let own = entry.as_ref().and_then(|fields| field(fields, 3)).unwrap_or(0);
-            (own, name.map_or_else(Vec::new, |name| memberships(files.group, name)))
-        }
+    let (gid, groups) = if let Some(group) = group {
+        (group_number(files.group, group)?, Vec::new())
+    } else {
+        let own = entry.as_ref().and_then(|fields| field(fields, 3)).unwrap_or(0);
+        (own, name.map_or_else(Vec::new, |name| memberships(files.group, name)))
     };
     Ok(Account { user: User { uid, gid, groups }, home })
 }
@@ -54,10 +60,10 @@ fn field(fields: &[&str], at: usize) -> Option<u32> {
     fields.get(at)?.parse().ok()
 }
 
-fn group_number(text: &str, name: &str) -> Result<u32, RunError> {
+fn group_number(text: &str, name: &str) -> Result<u32, NoSuchAccount> {
     let entry = lines(text).find(|fields| fields.first() == Some(&name));
     let number = entry.and_then(|fields| field(&fields, 2)).or_else(|| name.parse().ok());
-    number.ok_or_else(|| RunError::NoSuchAccount { what: "group", name: name.to_owned() })
+    number.ok_or_else(|| NoSuchAccount { what: "group", name: name.to_owned() })
 }
 
 /// The groups that list `name` as a member.
@@ -101,7 +107,7 @@ mod tests {
     #[test]
     fn who_is_not_there_is_named() {
         for text in ["nobody", "web:nogroup", "-1"] {
-            assert!(matches!(resolve(FILES, text), Err(RunError::NoSuchAccount { .. })), "{text}");
+            assert!(matches!(resolve(FILES, text), Err(NoSuchAccount { .. })), "{text}");
         }
     }
 }

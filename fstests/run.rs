@@ -1,0 +1,256 @@
+//! `run` and `exec`: containers of images, as root, as a user with subordinate ids and as one without.
+
+use crate::support::{Done, Need, Scene};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+const NEEDS: &[Need] = &[Need::Root, Need::Fuse, Need::UserNamespace, Need::Program("busybox")];
+
+/// Who runs layerfs: root, the plain user with subordinate ids, one the machine knows nothing of.
+const ALL: &[Option<u32>] = &[None, Some(0), Some(4321)];
+
+/// A user with a store of his own, in which there is the image `box`.
+struct Runner<'a> {
+    scene: &'a Scene,
+    uid: Option<u32>,
+    home: PathBuf,
+}
+
+impl<'a> Runner<'a> {
+    fn new(scene: &'a Scene, who: Option<u32>) -> Self {
+        let uid = who.map(|uid| if uid == 0 { plain_uid() } else { uid });
+        let home = scene.dir(format!("home-{}", uid.unwrap_or(0)));
+        std::os::unix::fs::chown(&home, uid, uid).expect("chown");
+        let runner = Self { scene, uid, home };
+        runner.layerfs(
+            &[
+                "import",
+                "-c",
+                "ENV FROM_IMAGE=yes",
+                "-c",
+                "WORKDIR /work",
+                "-c",
+                "CMD [\"sh\", \"-c\", \"echo default\"]",
+            ],
+            &image(scene),
+        );
+        runner
+    }
+
+    fn command(&self, arguments: &[&str]) -> crate::support::Run {
+        let run = match self.uid {
+            None => self.scene.run(self.scene.program()),
+            Some(uid) => {
+                let ids =
+                    [format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".to_owned(), "--".to_owned()];
+                self.scene.run("setpriv").args(ids).arg(self.scene.program())
+            }
+        };
+        let run = run.args(arguments).in_dir(&self.home).env("RUST_BACKTRACE", "0");
+        run.env("HOME", &self.home).env("XDG_RUNTIME_DIR", &self.home).env("LAYERFS_ROOT", self.home.join("store"))
+    }
+
+    fn layerfs(&self, arguments: &[&str], image: &std::path::Path) {
+        self.command(arguments).arg(image).arg("box").ok();
+    }
+
+    fn run(&self, arguments: &[&str]) -> Done {
+        self.command(&["run"]).args(arguments).output()
+    }
+
+    /// Starts a container that waits for its end, and waits until it runs.
+    fn start(&self, name: &str, script: &str) -> Child {
+        let script = format!("{script}; while :; do sleep 0.1; done");
+        let mut command = self.command(&["run", "--name", name, "box", "sh", "-c", &script]).command();
+        let child = command.stdin(Stdio::null()).spawn().expect("started");
+        let begun = Instant::now();
+        while !self.home.join("store/containers").join(name).join("running.json").exists() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{name} does not start");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        child
+    }
+}
+
+fn plain_uid() -> u32 {
+    let passwd = std::fs::read_to_string("/etc/passwd").expect("passwd");
+    let line = passwd.lines().find(|line| line.starts_with("layerfs-test:")).expect("the plain user");
+    line.split(':').nth(2).expect("a number").parse().expect("a number")
+}
+
+/// A tar with busybox and two users.
+fn image(scene: &Scene) -> PathBuf {
+    let tar = scene.path("box.tar");
+    if !tar.exists() {
+        let root = scene.dir("box");
+        for dir in ["bin", "etc", "tmp"] {
+            std::fs::create_dir(root.join(dir)).expect("a directory");
+        }
+        std::fs::set_permissions(root.join("tmp"), std::os::unix::fs::PermissionsExt::from_mode(0o1777))
+            .expect("chmod");
+        std::fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox-static");
+        scene.run("chroot").arg(&root).args(["/bin/busybox", "--install", "-s", "/bin"]).ok();
+        std::fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/var/www:/bin/sh\n")
+            .expect("passwd");
+        std::fs::write(root.join("etc/group"), "root:x:0:\nweb:x:34:\nadm:x:4:web\n").expect("group");
+        scene.run("tar").arg("-C").arg(&root).args(["--owner=0", "--group=0", "-cf"]).arg(&tar).arg(".").ok();
+    }
+    tar
+}
+
+fn output(done: &Done) -> (Option<i32>, String) {
+    (done.status.code(), String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+#[test]
+fn what_was_asked_for_is_what_runs() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    for &who in ALL {
+        let runner = Runner::new(&scene, who);
+        let cases: &[(&[&str], i32, &str)] = &[
+            (&["--rm", "box"], 0, "default\n"),
+            (&["--rm", "box", "pwd"], 0, "/work\n"),
+            (&["--rm", "-w", "/new/dir", "box", "pwd"], 0, "/new/dir\n"),
+            (&["--rm", "--entrypoint", "echo", "box", "a", "-b"], 0, "a -b\n"),
+            (
+                &["--rm", "-e", "A=1", "-e", "FROM_IMAGE=no", "box", "sh", "-c", "echo $A $FROM_IMAGE $HOME"],
+                0,
+                "1 no /root\n",
+            ),
+            (
+                &["--rm", "-u", "web", "box", "sh", "-c", "id -u; id -g; id -G; echo $HOME"],
+                0,
+                "33\n34\n34 4\n/var/www\n",
+            ),
+            (&["--rm", "-u", "web:adm", "box", "sh", "-c", "touch /tmp/x; stat -c %u:%g /tmp/x"], 0, "33:4\n"),
+            (&["--rm", "--hostname", "alpha", "box", "sh", "-c", "hostname; cat /etc/hostname"], 0, "alpha\nalpha\n"),
+            (&["--rm", "--network", "none", "box", "sh", "-c", "ls /sys/class/net"], 0, "lo\n"),
+            (
+                &[
+                    "--rm",
+                    "--read-only",
+                    "--tmpfs",
+                    "/t",
+                    "box",
+                    "sh",
+                    "-c",
+                    "echo >/t/x && ! touch /x 2>/dev/null && echo yes",
+                ],
+                0,
+                "yes\n",
+            ),
+            (&["--rm", "box", "sh", "-c", "exit 42"], 42, ""),
+            (&["--rm", "box", "sh", "-c", "kill -TERM $$"], 143, ""),
+            (&["--rm", "box", "/etc/passwd"], 126, ""),
+            (&["--rm", "box", "no-such-program"], 127, ""),
+            (&["--rm", "-u", "nobody", "box", "true"], 125, ""),
+            (&["--rm", "no-such-image", "true"], 125, ""),
+        ];
+        for (arguments, code, stdout) in cases {
+            let done = runner.run(arguments);
+            assert_eq!(output(&done), (Some(*code), (*stdout).to_owned()), "{who:?} {arguments:?}: {done:?}");
+        }
+        let containers = std::fs::read_dir(runner.home.join("store/containers")).expect("containers").count();
+        assert_eq!(containers, 0, "--rm leaves nothing");
+    }
+}
+
+#[test]
+fn volumes_are_what_the_host_has() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    for &who in ALL {
+        let runner = Runner::new(&scene, who);
+        let data = runner.home.join("data");
+        std::fs::create_dir(&data).expect("a directory");
+        std::os::unix::fs::chown(&data, runner.uid, runner.uid).expect("chown");
+        std::fs::write(data.join("in"), "from the host").expect("a file");
+        let volume = format!("{}:/data", data.display());
+        let done = runner.run(&["--rm", "-v", &volume, "box", "sh", "-c", "cat /data/in; echo out >/data/out"]);
+        assert_eq!(output(&done), (Some(0), "from the host".to_owned()), "{who:?}: {done:?}");
+        assert_eq!(std::fs::read(data.join("out")).expect("written"), b"out\n");
+        let done = runner.run(&["--rm", "-v", &format!("{volume}:ro"), "box", "sh", "-c", "echo x >/data/out"]);
+        assert_eq!(done.status.code(), Some(1), "{who:?}: {done:?}");
+    }
+}
+
+#[test]
+fn a_named_container_stays_with_its_changes() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    for &who in ALL {
+        let runner = Runner::new(&scene, who);
+        let done =
+            runner.run(&["--name", "kept", "box", "sh", "-c", "echo new >/made; chown 5:6 /made; rm /etc/group"]);
+        assert_eq!(done.status.code(), Some(0), "{who:?}: {done:?}");
+        let upper = runner.home.join("store/containers/kept/upper");
+        assert_eq!(std::fs::read(upper.join("made")).expect("kept"), b"new\n");
+        // Mount points that had to be made are none of the changes.
+        let mut names: Vec<_> =
+            std::fs::read_dir(&upper).expect("the upper").map(|entry| entry.expect("entry").file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["etc", "made", "work"], "{who:?}: the working directory is made");
+        assert_eq!(std::fs::read_dir(upper.join("etc")).expect("etc").count(), 1, "{who:?}");
+        let again = runner.run(&["--name", "kept", "box", "true"]);
+        assert_eq!(again.status.code(), Some(125), "{who:?}: {again:?}");
+    }
+}
+
+#[test]
+fn a_second_command_joins() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    for &who in ALL {
+        let runner = Runner::new(&scene, who);
+        let mut child = runner.start("first", "echo here >/mark; export X=1");
+        let exec = |arguments: &[&str]| runner.command(&["exec"]).args(arguments).output();
+        let script = "until cat /mark 2>/dev/null; do sleep 0.05; done; cat /proc/1/comm; pwd; echo $FROM_IMAGE";
+        let done = exec(&["first", "sh", "-c", script]);
+        assert_eq!(output(&done), (Some(0), "here\nlayerfs-init\n/work\nyes\n".to_owned()), "{who:?}: {done:?}");
+        let done = exec(&["-u", "web", "-w", "/tmp", "-e", "Y=2", "first", "sh", "-c", "id -u; pwd; echo $Y $HOME"]);
+        assert_eq!(output(&done), (Some(0), "33\n/tmp\n2 /var/www\n".to_owned()), "{who:?}: {done:?}");
+        assert_eq!(exec(&["first", "sh", "-c", "exit 9"]).status.code(), Some(9));
+        assert_eq!(exec(&["first", "no-such-program"]).status.code(), Some(127));
+        assert_eq!(exec(&["nobody", "true"]).status.code(), Some(125));
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+            .expect("signalled");
+        let status = child.wait().expect("ended");
+        assert_eq!(status.code(), Some(143), "{who:?}: the signal is passed on");
+        assert_eq!(exec(&["first", "true"]).status.code(), Some(125), "{who:?}: it does not run any more");
+    }
+    assert_eq!(scene.processes(), []);
+}
+
+/// The death of `run`, however it comes, is the container's.
+#[test]
+fn nothing_survives_the_runner() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    for &who in ALL {
+        let runner = Runner::new(&scene, who);
+        let mut child = runner.start("doomed", "setsid sleep 1000 &");
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+        let begun = Instant::now();
+        while !scene.processes().is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{who:?}: {:?}", scene.processes());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // What it wrote is kept, and it can be run over.
+        assert!(runner.home.join("store/containers/doomed/upper").is_dir());
+        runner.command(&["rm", "doomed"]).ok();
+    }
+}
+
+#[test]
+fn a_terminal_comes_with_a_container() {
+    let Some(scene) =
+        Scene::begin(&[Need::Root, Need::Fuse, Need::UserNamespace, Need::Program("busybox"), Need::Program("script")])
+    else {
+        return;
+    };
+    let runner = Runner::new(&scene, None);
+    let line =
+        format!("{} run --rm -it box sh -c 'tty; test -t 0 && echo terminal; stty size'", scene.program().display());
+    let done =
+        scene.run("script").args(["-qec", &line, "/dev/null"]).env("LAYERFS_ROOT", runner.home.join("store")).ok();
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(text.contains("/dev/pts/0") && text.contains("terminal"), "{text:?}");
+}
