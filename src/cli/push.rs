@@ -35,7 +35,7 @@ pub(super) struct Args {
     /// How layers are compressed [default: as they are; plain ones by gzip]
     #[arg(long, value_enum, value_name = "FORMAT")]
     compression_format: Option<CompressionFormat>,
-    /// How hard, 1 to 9 for gzip, 1 to 22 for zstd
+    /// How hard, 1 to 9 for gzip, 1 to 22 for zstd [default: 2 for gzip, 3 for zstd]
     #[arg(long, value_name = "LEVEL", requires = "compression_format")]
     compression_level: Option<u32>,
     /// Write the digest that the registry has now to this file

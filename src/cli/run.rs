@@ -5,6 +5,7 @@ use super::WithHint;
 use super::container_options::{ContainerOptions, variable};
 use super::error::report;
 use super::named::{self, Named};
+use super::pull_first::PullArguments;
 use crate::mount::{Inside, MountOptions};
 use crate::run::{Asked, Attached, Image, attend, block_signals, compose, parse_volume, read_in, state};
 use crate::sandbox::account::Databases;
@@ -58,6 +59,8 @@ pub(super) struct Args {
     verbose: u8,
     #[command(flatten)]
     options: ContainerOptions,
+    #[command(flatten)]
+    pull: PullArguments,
     /// The image
     image: String,
     /// The command and its arguments; the image's if there is none
@@ -84,12 +87,14 @@ pub(super) fn code_of(error: &anyhow::Error) -> u8 {
 }
 
 fn run_container(args: &Args, global: &Global) -> anyhow::Result<u8> {
-    // Before there is any other thread.
-    let signals = block_signals()?;
     let store = global.store()?;
     if let Some(name) = &args.name {
         check_name(&store, name)?;
     }
+    // A pull can be interrupted; its threads have ended when it has.
+    args.pull.ensure(&store, &args.image, None)?;
+    // Before there is any other thread.
+    let signals = block_signals()?;
     let named =
         named::open(&store, &args.image, args.name.as_deref(), Path::new("/"), MountOptions::default(), args.rm)?;
     let name = named.name.clone();

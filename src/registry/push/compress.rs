@@ -11,6 +11,10 @@ use std::io::{self, Read, Write};
 /// Named in what the store remembers. Changes when the encoder's output for the same input does.
 const ENCODER: &str = "1";
 
+/// The gzip level where none is asked for. Measured on a real image of 1.5 GB: 2 takes 15 s of CPU and gives 601 MB, 3 17 s and
+/// 585 MB, 6 25 s and 572 MB; podman's gzip takes 25 s and gives 586 MB.
+const GZIP_LEVEL: u32 = 2;
+
 /// How layers are to be compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PushCompression {
@@ -23,14 +27,20 @@ pub struct PushCompression {
 impl PushCompression {
     /// What the store remembers of a form made like this.
     fn parameters(self) -> String {
-        let level = self.level.map_or_else(|| "default".to_owned(), |level| level.to_string());
-        let format = if self.format == LayerCompression::Zstd { "zstd" } else { "gzip" };
+        let (format, level) = self.encoder();
+        let format = if format == Compression::Zstd { "zstd" } else { "gzip" };
+        let level = match level {
+            Level::Default => "default".to_owned(),
+            Level::Exactly(level) => level.to_string(),
+        };
         format!("layerfs-{ENCODER} {format} {level}")
     }
 
     fn encoder(self) -> (Compression, Level) {
-        let format = if self.format == LayerCompression::Zstd { Compression::Zstd } else { Compression::Gzip };
-        (format, self.level.map_or(Level::Default, Level::Exactly))
+        match (self.format, self.level) {
+            (LayerCompression::Zstd, level) => (Compression::Zstd, level.map_or(Level::Default, Level::Exactly)),
+            (_, level) => (Compression::Gzip, Level::Exactly(level.unwrap_or(GZIP_LEVEL))),
+        }
     }
 }
 
