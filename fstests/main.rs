@@ -3,6 +3,7 @@
 
 mod archives;
 mod bad_input;
+mod build;
 mod foreign_tars;
 mod image_tree;
 mod load_crash;

@@ -87,7 +87,13 @@ impl Layers {
 
     /// Writes everything the layers show as one tar.
     pub fn write_tar(&self, output: impl std::io::Write) -> BuildResult<()> {
-        let Some(stack) = self.stack()? else { return Ok(()) };
+        let Some(stack) = self.stack()? else {
+            return crate::archive::tar::Writer::new(output)
+                .finish()
+                .map(drop)
+                .map_err(diff::Error::from)
+                .map_err(Into::into);
+        };
         let nothing = Stack::new(vec![super::assemble::nothing()?], None, Follow::default())?;
         let options = diff::Options { comparison: diff::Comparison::Content, parents: true };
         let changes = diff::compare(&nothing, &stack, options)?;

@@ -19,6 +19,8 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLI
 
 /// The largest list of names, or value, of extended attributes (`XATTR_LIST_MAX`, include/uapi/linux/limits.h).
 const XATTR_MAX: usize = 64 << 10;
+/// Room for the names that objects usually have.
+const XATTR_LIST: usize = 512;
 
 /// A directory of the host. All of it belongs to root, as everything that comes from a build context.
 #[derive(Debug)]
@@ -136,14 +138,17 @@ impl Tree for DirectoryTree {
     fn xattrs(&self, path: &RelPath) -> io::Result<Vec<Xattr>> {
         let (_directory, kernel_path) = self.kernel_path(path)?;
         let kernel_path = OsStr::from_bytes(&kernel_path);
-        let length = match rustix::fs::llistxattr(kernel_path, &mut [0_u8; 0]) {
+        let mut names = vec![0_u8; XATTR_LIST];
+        let mut listed = rustix::fs::llistxattr(kernel_path, &mut names);
+        if listed == Err(Errno::RANGE) {
+            names.resize(XATTR_MAX, 0);
+            listed = rustix::fs::llistxattr(kernel_path, &mut names);
+        }
+        match listed {
             Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-            Ok(length) => length,
+            Ok(length) => names.truncate(length),
             Err(error) => return Err(error.into()),
-        };
-        let mut names = vec![0_u8; length.clamp(1024, XATTR_MAX)];
-        let length = rustix::fs::llistxattr(kernel_path, &mut names)?;
-        names.truncate(length);
+        }
         let mut found = Vec::new();
         for name in names.split(|&byte| byte == 0).filter(|name| is_kept(name)) {
             let mut value = vec![0_u8; XATTR_MAX];
