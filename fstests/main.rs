@@ -4,13 +4,16 @@
 mod archives;
 mod bad_input;
 mod build;
+mod crash;
 mod foreign_tars;
 mod image_tree;
 mod load_crash;
 mod mount_ro;
 mod oracle;
+mod overlay;
 mod registry;
 mod run;
 mod sandbox;
 mod store;
+mod suites;
 mod support;

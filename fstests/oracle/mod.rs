@@ -8,11 +8,11 @@
 //! Left out, because the two differ and are meant to (docs/semantics.md): descriptors opened for reading before a copy-up, hard
 //! links of lower layers.
 
-mod operations;
+pub(crate) mod operations;
 
 use crate::support::tree::{self, Notation};
-use crate::support::{Manifest, Need, Rules, Scene};
-use operations::{NAMES, Outcome, Random, Subject, random_operation};
+use crate::support::{Image, Manifest, Need, Rules, Scene};
+use operations::{NAMES, Operation, Outcome, Random, Subject, random_operation};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -28,22 +28,44 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// How both file systems are mounted.
+/// What layerfs has below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lowers {
+    Directories,
+    Image,
+}
+
+/// How both file systems are mounted, and who works on them.
 #[derive(Debug, Clone, Copy)]
 struct Mode {
     name: &'static str,
+    lowers: Lowers,
     /// For layerfs and for the kernel.
     options: &'static str,
     kernel_options: &'static str,
+    notation: Notation,
+    /// Threads that work at the same time, each on names of its own.
+    threads: usize,
 }
 
-const PLAIN: Mode =
-    Mode { name: "plain", options: ",dev", kernel_options: ",index=off,redirect_dir=follow,metacopy=off" };
+const PLAIN: Mode = Mode {
+    name: "plain",
+    lowers: Lowers::Directories,
+    options: ",dev",
+    kernel_options: ",index=off,redirect_dir=follow,metacopy=off",
+    notation: Notation::Trusted,
+    threads: 1,
+};
 const REDIRECTING: Mode = Mode {
     name: "redirecting",
     options: ",dev,redirect_dir=on,metacopy=on",
     kernel_options: ",index=off,redirect_dir=on,metacopy=on",
+    ..PLAIN
 };
+const IMAGE: Mode = Mode { name: "image", lowers: Lowers::Image, options: "dev", ..REDIRECTING };
+const TWO: Mode = Mode { name: "two", threads: 2, ..REDIRECTING };
+const NAMESPACE: Mode =
+    Mode { name: "namespace", options: "", kernel_options: ",userxattr", notation: Notation::User, ..PLAIN };
 
 /// Random lower layers, each over those before. A whiteout stands only over something: in a directory that no other layer has,
 /// the kernel would list it.
@@ -73,7 +95,7 @@ impl Layers {
                 let size = random.below(3) * 3000;
                 format!("file {path} #{size} 0644 {owner}:{owner} @{time}.5 +user.one=low")
             }
-            6 => format!("link {path} ->a/b 0:{owner} @{time}"),
+            6 => format!("link {path} ->none/b 0:{owner} @{time}"),
             7 => format!("fifo {path} 0600 {owner}:0 @{time}"),
             12..14 => format!("whiteout {path}"),
             _ => {
@@ -109,40 +131,101 @@ impl Layers {
 }
 
 /// The directories of one sequence.
-struct Stage {
+pub(crate) struct Stage<'a> {
+    scene: &'a Scene,
+    mode: Mode,
+    name: String,
     base: PathBuf,
     lowers: Vec<PathBuf>,
 }
 
-impl Stage {
-    fn new(scene: &Scene, name: &str, random: &mut Random) -> Self {
+impl<'a> Stage<'a> {
+    fn new(scene: &'a Scene, mode: Mode, name: &str, random: &mut Random) -> Self {
         let base = scene.dir(name);
         let mut lowers = Vec::new();
         let mut layers = Layers::default();
+        let mut image = Image::new();
         for layer in 0..3 {
             let path = scene.dir(format!("{name}/lower{layer}"));
             let text = layers.next(random);
-            tree::to_directory(&tree::parse(&text), &path, Notation::Trusted);
+            image = image.layer(&text);
+            tree::to_directory(&tree::parse(&text), &path, mode.notation);
             lowers.insert(0, path);
         }
         for part in ["upper", "work", "upper2", "work2", "mnt", "kernel"] {
             scene.dir(format!("{name}/{part}"));
         }
-        Self { base, lowers }
+        if mode.lowers == Lowers::Image {
+            let layout = image.write_oci(&base.join("layout"), "latest");
+            scene.layerfs(["load", "-i"]).arg(layout).args(["--tag", name]).ok();
+        }
+        Self { scene, mode, name: name.to_owned(), base, lowers }
     }
 
-    fn options(&self, upper: &str, work: &str) -> String {
+    pub(crate) fn mount_point(&self) -> PathBuf {
+        self.base.join("mnt")
+    }
+
+    /// The upper and the workdir of layerfs.
+    fn changes(&self) -> (PathBuf, PathBuf) {
+        let base = match self.mode.lowers {
+            Lowers::Directories => self.base.clone(),
+            Lowers::Image => self.scene.path("me/store/containers").join(&self.name),
+        };
+        (base.join("upper"), base.join("work"))
+    }
+
+    fn options(&self, (upper, work): (PathBuf, PathBuf)) -> String {
         let lowers: Vec<_> = self.lowers.iter().map(|path| path.display().to_string()).collect();
-        let at = |part: &str| self.base.join(part).display().to_string();
-        format!("lowerdir={},upperdir={},workdir={}", lowers.join(":"), at(upper), at(work))
+        format!("lowerdir={},upperdir={},workdir={}", lowers.join(":"), upper.display(), work.display())
     }
 
-    fn mount_kernel(&self, scene: &Scene, upper: &str, work: &str, options: &str) -> PathBuf {
+    pub(crate) fn mount(&self) {
+        let run = match self.mode.lowers {
+            Lowers::Directories => {
+                let options = format!("{}{}", self.options(self.changes()), self.mode.options);
+                self.scene.layerfs(["overlay", "-o", &options])
+            }
+            Lowers::Image => {
+                let arguments =
+                    ["mount", "--rw", "--allow-other", "-o", self.mode.options, "--name", &self.name, &self.name];
+                self.scene.layerfs(arguments)
+            }
+        };
+        run.arg(self.mount_point()).ok();
+    }
+
+    /// Mounts the kernel's overlayfs over the lowers: with the upper of layerfs, or another.
+    pub(crate) fn mount_kernel(&self, ours: bool) -> PathBuf {
         let at = self.base.join("kernel");
-        let options = format!("{}{options}", self.options(upper, work));
-        scene.run("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(&at).ok();
+        let own = (self.base.join("upper2"), self.base.join("work2"));
+        let changes = if ours { self.changes() } else { own };
+        let options = format!("{}{}", self.options(changes), self.mode.kernel_options);
+        self.scene.run("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(&at).ok();
         at
     }
+
+    pub(crate) fn unmount_kernel(&self) {
+        unmount(self.scene, &self.base.join("kernel"));
+    }
+}
+
+impl Drop for Stage<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        if self.mode.lowers == Lowers::Image {
+            self.scene.layerfs(["rm", &self.name]).ok();
+            self.scene.layerfs(["rmi", "-f", &self.name]).ok();
+        }
+        std::fs::remove_dir_all(&self.base).expect("remove the stage of a sequence");
+    }
+}
+
+/// A stage with directories below, for other tests.
+pub(crate) fn plain_stage<'a>(scene: &'a Scene, name: &str, random: &mut Random) -> Stage<'a> {
+    Stage::new(scene, PLAIN, name, random)
 }
 
 fn unmount(scene: &Scene, at: &Path) {
@@ -156,36 +239,41 @@ fn show(outcome: &Outcome) -> String {
     }
 }
 
+/// What one thread does.
+fn work(subject: &mut Subject, operations: &[Operation]) -> Vec<Outcome> {
+    operations.iter().map(|operation| subject.apply(operation)).collect()
+}
+
 /// One sequence; the difference when there is one.
 fn sequence(scene: &Scene, mode: Mode, seed: u64, length: usize) -> Result<(), String> {
     let mut random = Random(seed);
-    let stage = Stage::new(scene, &format!("{}-{seed}", mode.name), &mut random);
-    let options = format!("{}{}", stage.options("upper", "work"), mode.options);
-    let at = stage.base.join("mnt");
-    let mount = || scene.layerfs(["overlay", "-o", &options]).arg(&at).ok();
-    mount();
-    let kernel = stage.mount_kernel(scene, "upper2", "work2", mode.kernel_options);
-    let (mut ours, mut theirs) = (Subject::new(&at), Subject::new(&kernel));
-    let mut told = String::new();
-    let mut difference = None;
-    for step in 0..length {
-        let operation = random_operation(&mut random);
-        let (one, two) = (ours.apply(&operation), theirs.apply(&operation));
-        writeln!(told, "{step}: {operation} → {}", show(&one)).expect("a string");
-        if one != two {
-            difference = Some(format!("step {step}: {operation}: layerfs {}, kernel {}", show(&one), show(&two)));
-            break;
+    let stage = Stage::new(scene, mode, &format!("{}-{seed}", mode.name), &mut random);
+    stage.mount();
+    let (at, kernel) = (stage.mount_point(), stage.mount_kernel(false));
+    // Threads meet in the root only, so that what each is told does not depend on the others.
+    let share = NAMES.len() / mode.threads;
+    let plans: Vec<Vec<Operation>> = NAMES
+        .chunks(share)
+        .map(|first| (0..length / mode.threads).map(|_| random_operation(&mut random, first)).collect())
+        .collect();
+    let (ours, theirs) = std::thread::scope(|scope| {
+        let threads: Vec<_> = plans.iter().map(|plan| scope.spawn(|| work(&mut Subject::new(&at), plan))).collect();
+        let ours: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("a worker")).collect();
+        let theirs: Vec<_> = plans.iter().map(|plan| work(&mut Subject::new(&kernel), plan)).collect();
+        (ours, theirs)
+    });
+    let mut result = Ok(());
+    for ((plan, ours), theirs) in plans.iter().zip(&ours).zip(&theirs) {
+        for (step, ((operation, one), two)) in plan.iter().zip(ours).zip(theirs).enumerate() {
+            if number("LAYERFS_ORACLE_SEED").is_some() {
+                eprintln!("{step}: {operation} → {}", show(one));
+            }
+            if one != two && result.is_ok() {
+                result = Err(format!("step {step}: {operation}: layerfs {}, kernel {}", show(one), show(two)));
+            }
         }
     }
-    ours.close();
-    theirs.close();
-    if number("LAYERFS_ORACLE_SEED").is_some() {
-        eprintln!("{told}");
-    }
-    let result = match difference {
-        Some(difference) => Err(difference),
-        None => compare_trees(scene, mode, &stage, &at, &kernel, &mount),
-    };
+    let result = result.and_then(|()| compare_trees(scene, &stage));
     if let Err(difference) = &result {
         eprintln!("seed {seed} ({}): {difference}", mode.name);
         for path in [&at, &kernel] {
@@ -194,39 +282,38 @@ fn sequence(scene: &Scene, mode: Mode, seed: u64, length: usize) -> Result<(), S
             }
         }
     }
-    drop_stage(&stage);
     result
 }
 
-fn drop_stage(stage: &Stage) {
-    std::fs::remove_dir_all(&stage.base).expect("remove the stage of a sequence");
+pub(crate) fn same(what: &str, one: &Manifest, two: &Manifest, rules: &Rules) -> Result<(), String> {
+    let differences = one.differences(two, rules);
+    let Some(first) = differences.first() else { return Ok(()) };
+    let path = first.split(": ").next().unwrap_or_default();
+    let (one, two) = (one.0.get(path), two.0.get(path));
+    Err(format!("{what}:\n{}\n{one:?}\n{two:?}", differences.join("\n")))
 }
 
-fn compare_trees<T>(
-    scene: &Scene,
-    mode: Mode,
-    stage: &Stage,
-    at: &Path,
-    kernel: &Path,
-    mount: &dyn Fn() -> T,
-) -> Result<(), String> {
-    let same = |what: &str, one: &Manifest, two: &Manifest, rules: &Rules| {
-        let differences = one.differences(two, rules);
-        if differences.is_empty() { Ok(()) } else { Err(format!("{what}:\n{}", differences.join("\n"))) }
-    };
-    let ours = Manifest::of(at);
-    let live = Rules { without: vec!["mtime"], ..Rules::default() };
-    same("kernel's tree → ours", &Manifest::of(kernel), &ours, &live)?;
-    let numbers = inode_numbers(at);
-    unmount(scene, kernel);
-    scene.layerfs(["umount"]).arg(at).ok();
-    stage.mount_kernel(scene, "upper", "work", mode.kernel_options);
-    same("ours → the kernel's view of our upper", &ours, &Manifest::of(kernel), &Rules::default())?;
-    unmount(scene, kernel);
-    mount();
-    same("ours → ours after a remount", &ours, &Manifest::of(at), &Rules::default())?;
-    let again = inode_numbers(at);
-    scene.layerfs(["umount"]).arg(at).ok();
+fn compare_trees(scene: &Scene, stage: &Stage<'_>) -> Result<(), String> {
+    let (at, kernel) = (stage.mount_point(), stage.base.join("kernel"));
+    let ours = Manifest::of(&at);
+    let mut live = Rules { without: vec!["mtime"], ..Rules::default() };
+    let mut after = Rules::default();
+    if stage.mode.notation == Notation::User {
+        // In a user namespace the kernel cannot follow its own origins, and shows names of one file under two numbers.
+        live.without.push("first_name");
+        after.without.push("first_name");
+    }
+    same("kernel's tree → ours", &Manifest::of(&kernel), &ours, &live)?;
+    let numbers = inode_numbers(&at);
+    stage.unmount_kernel();
+    scene.layerfs(["umount"]).arg(&at).ok();
+    stage.mount_kernel(true);
+    same("ours → the kernel's view of our upper", &ours, &Manifest::of(&kernel), &after)?;
+    stage.unmount_kernel();
+    stage.mount();
+    same("ours → ours after a remount", &ours, &Manifest::of(&at), &Rules::default())?;
+    let again = inode_numbers(&at);
+    scene.layerfs(["umount"]).arg(&at).ok();
     let changed: Vec<_> = numbers.iter().zip(&again).filter(|(one, two)| one != two).collect();
     if changed.is_empty() { Ok(()) } else { Err(format!("inode numbers after a remount: {changed:?}")) }
 }
@@ -271,4 +358,43 @@ fn plain_directories() {
 #[test]
 fn redirects_and_metadata_only_copies() {
     run(REDIRECTING);
+}
+
+#[test]
+fn layers_of_an_image() {
+    run(IMAGE);
+}
+
+#[test]
+fn two_threads() {
+    run(TWO);
+}
+
+#[test]
+fn user_namespace() {
+    let Some(scene) = Scene::begin_with_limit(&[Need::UserNamespace, Need::KernelOverlay], Duration::from_secs(3600))
+    else {
+        return;
+    };
+    let itself = scene.reachable(&std::env::current_exe().expect("the test's own program"), "oracle");
+    let temporary = scene.plain_dir("tmp");
+    let mut run = scene
+        .run(itself)
+        .args(["--exact", "oracle::inside_a_user_namespace", "--ignored", "--nocapture", "--test-threads=1"])
+        .env("TMPDIR", temporary);
+    for name in ["LAYERFS_ORACLE_SEQUENCES", "LAYERFS_ORACLE_SEED"] {
+        if let Some(value) = std::env::var_os(name) {
+            run = run.env(name, value);
+        }
+    }
+    let done = run.who(scene.namespace()).output();
+    eprintln!("{}{}", done.text(), done.error_text());
+    assert!(done.status.success() && done.text().contains("1 passed"), "the sequences in the namespace failed");
+}
+
+/// Run by the test above in a user namespace.
+#[test]
+#[ignore = "runs inside a user namespace only"]
+fn inside_a_user_namespace() {
+    run(NAMESPACE);
 }

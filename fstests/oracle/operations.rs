@@ -34,10 +34,13 @@ impl Random {
 /// Few names, so that operations meet.
 pub(crate) const NAMES: &[&str] = &["a", "b", "c", "d", "e", "f"];
 
-/// A path of one to three names.
-pub(crate) fn random_path(random: &mut Random) -> String {
-    let depth = 1 + random.below(3);
-    (0..depth).map(|_| *random.pick(NAMES)).collect::<Vec<_>>().join("/")
+/// A path of one to three names, the first of them one of `first`.
+fn random_path(random: &mut Random, first: &[&str]) -> String {
+    let mut path = (*random.pick(first)).to_owned();
+    for _ in 0..random.below(3) {
+        path = format!("{path}/{}", random.pick(NAMES));
+    }
+    path
 }
 
 /// Descriptors that are held open for a while.
@@ -74,9 +77,10 @@ pub(crate) enum Operation {
     Drop(usize),
 }
 
-/// A random operation.
-pub(crate) fn random_operation(random: &mut Random) -> Operation {
+/// A random operation on paths that begin with one of `first`.
+pub(crate) fn random_operation(random: &mut Random, first: &[&str]) -> Operation {
     use Operation as O;
+    let random_path = |random: &mut Random| random_path(random, first);
     let path = random_path(random);
     let byte = b'A' + random.below(26) as u8;
     let slot = random.below(SLOTS as u64) as usize;
@@ -111,7 +115,7 @@ pub(crate) fn random_operation(random: &mut Random) -> Operation {
         85 => O::RemoveXattr(path, xattr),
         86..89 => O::Read(path),
         89..92 => O::Stat(path),
-        92..94 => O::List(if random.below(3) == 0 { ".".to_owned() } else { path }),
+        92..94 => O::List(path),
         94 => O::Punch(path, random.below(6000), 1 + random.below(6000)),
         95 => O::Hold(slot, path),
         96 => O::WriteHeld(slot, random.below(9000), byte),
@@ -124,6 +128,13 @@ pub(crate) fn random_operation(random: &mut Random) -> Operation {
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+impl Operation {
+    /// Whether it has done all that it does when it returns: nothing waits in the page cache.
+    pub(crate) fn is_complete(&self) -> bool {
+        !matches!(self, Self::Hold(..) | Self::WriteHeld(..) | Self::TruncateHeld(..))
     }
 }
 

@@ -9,6 +9,16 @@ use rustix::fs::FallocateFlags;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+/// What is known of a write beside its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Write {
+    /// setuid, setgid and capabilities go.
+    pub unprivileged: bool,
+    /// It comes from the kernel's page cache, some time after the system call. The kernel keeps the time of that call and may have
+    /// told it already, so a time it told stays.
+    pub cached: bool,
+}
+
 impl LayerFs {
     /// Changes attributes of `ino`. `unprivileged`: a change of size takes setuid, setgid and capabilities with it.
     pub fn setattr(&self, ino: Ino, changes: &Changes, unprivileged: bool) -> FsResult<Attr> {
@@ -30,6 +40,11 @@ impl LayerFs {
             writable.upper.drop_privileges(local)?;
         }
         drop(shared);
+        match changes.mtime {
+            Some(SetTime::At(time)) if kind == FileKind::File => drop(writable.mtimes.lock().insert(ino, time)),
+            Some(SetTime::Now) => drop(writable.mtimes.lock().remove(&ino)),
+            _ => {}
+        }
         self.getattr(ino)
     }
 
@@ -79,14 +94,19 @@ impl LayerFs {
         Ok(writable.upper.remove_xattr(local, name)?)
     }
 
-    /// Writes all of `data` to the file `ino` at `offset`. `unprivileged`: setuid, setgid and capabilities go.
-    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], unprivileged: bool) -> FsResult<()> {
+    /// Writes all of `data` to the file `ino` at `offset`.
+    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], write: Write) -> FsResult<()> {
         let writable = self.writable()?;
         let local = self.ensure_upper(ino, Want::Data)?;
         let _shared = writable.stripes.read(ino);
         writable.upper.write(local, offset, data)?;
-        if unprivileged {
+        if write.unprivileged {
             writable.upper.drop_privileges(local)?;
+        }
+        let mtime = writable.mtimes.lock().get(&ino).copied().filter(|_| write.cached);
+        if let Some(mtime) = mtime {
+            let changes = Changes { mtime: Some(SetTime::At(mtime)), ..Changes::default() };
+            writable.upper.set_attributes(local, FileKind::File, &changes)?;
         }
         Ok(())
     }

@@ -71,6 +71,9 @@ impl LayerFs {
         let nameless = nodes.is_nameless(ino);
         let unused = nodes.forget(ino, lookups);
         drop(nodes);
+        if !unused.is_empty() {
+            writable.mtimes.lock().remove(&ino);
+        }
         for node in unused {
             if node == ino && nameless {
                 self.release(writable, node);

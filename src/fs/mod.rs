@@ -43,6 +43,7 @@ mod writable;
 mod xattr;
 
 pub use attr::{Attr, Statfs};
+pub use change::Write;
 pub use error::{FsError, FsResult};
 pub use prefetch::Upcoming;
 pub use readdir::DirEntry;

@@ -7,6 +7,7 @@
 use super::nodes::Nodes;
 use super::{FsError, FsResult, LayerFs};
 use crate::layer::upper::Upper;
+use crate::model::Timestamp;
 use crate::union::{Follow, Ino, Layer, LayerIndex, Listing, LocalIno, Source, Stack, StackError};
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::HashMap;
@@ -32,6 +33,8 @@ pub(super) struct Writable {
     pub(super) nodes: Mutex<Nodes>,
     /// Objects of the upper that keep the number they had in a lower layer.
     pub(super) overrides: RwLock<HashMap<Ino, LocalIno>>,
+    /// The last time of change that the kernel told of a file: data that it writes back later are older.
+    pub(super) mtimes: Mutex<HashMap<Ino, Timestamp>>,
 }
 
 impl LayerFs {
@@ -52,6 +55,7 @@ impl LayerFs {
             copies: CopyLocks::default(),
             nodes: Mutex::default(),
             overrides: RwLock::new(overrides),
+            mtimes: Mutex::default(),
         });
         Ok(fs)
     }

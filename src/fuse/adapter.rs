@@ -7,7 +7,7 @@ use super::errno::errno;
 use super::incoming::{changes, creator, new_node, xattr_mode};
 use super::push::Pushes;
 use super::spin::Spinner;
-use crate::fs::{Attr, FsError, FsResult, LayerFs, RenameMode};
+use crate::fs::{Attr, FsError, FsResult, LayerFs, RenameMode, Write};
 use crate::layer::upper::{NewKind, NewObject};
 use crate::union::Ino;
 use fuser::{
@@ -412,11 +412,14 @@ impl Filesystem for Adapter {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let unprivileged = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        match self.call(Operation::Write, ino.0, || self.fs.write(Ino(ino.0), offset, data, unprivileged)) {
+        let write = Write {
+            unprivileged: flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
+            cached: flags.contains(WriteFlags::FUSE_WRITE_CACHE),
+        };
+        match self.call(Operation::Write, ino.0, || self.fs.write(Ino(ino.0), offset, data, write)) {
             Ok(()) => reply.written(data.len() as u32),
             Err(errno) => {
-                if flags.contains(WriteFlags::FUSE_WRITE_CACHE) && self.failed_writes.send(ino.0).is_err() {
+                if write.cached && self.failed_writes.send(ino.0).is_err() {
                     error!("nobody invalidates {:#x} after its write failed", ino.0);
                 }
                 reply.error(errno);

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// Why a workdir cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -105,12 +106,19 @@ fn lock(path: &Path, work: &Path) -> Result<OwnedFd, StagingError> {
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
-    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(fd),
-        Err(Errno::WOULDBLOCK) => Err(StagingError::InUse { path: path.to_owned() }),
-        Err(error) => Err(failed(error)),
+    let patience = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(fd),
+            Err(Errno::WOULDBLOCK) if Instant::now() < patience => std::thread::sleep(LOCK_PATIENCE / 100),
+            Err(Errno::WOULDBLOCK) => return Err(StagingError::InUse { path: path.to_owned() }),
+            Err(error) => return Err(failed(error)),
+        }
     }
 }
+
+/// How long a server that is ending may hold its locks: it is unmounted before its descriptors are closed.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// `rename(2)` compares the mounts before it looks at the names: with names that do not exist it tells whether it could.
 fn check_one_filesystem(work: &OwnedFd, upper: &OwnedFd, at: &Path, from: &Path) -> Result<(), StagingError> {

@@ -1,0 +1,242 @@
+//! The server dies, the disk fills, descriptors run out: the old or the new state of each operation, and no hang.
+
+use crate::oracle::operations::{NAMES, Operation, Random, Subject, random_operation};
+use crate::oracle::{Stage, plain_stage, same};
+use crate::support::{Manifest, Need, Rules, Scene};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Operations prepared for one instant; more than any server lives to see.
+const PREPARED: usize = 3000;
+
+fn kill_server(scene: &Scene) {
+    for (pid, command) in scene.processes() {
+        if command.contains("overlay") && command.contains("layerfs") {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process");
+            kill_process(pid, Signal::KILL).expect("kill the server");
+        }
+    }
+}
+
+/// Whether an error says that the server is gone.
+fn is_gone(error: Errno) -> bool {
+    matches!(error, Errno::NOTCONN | Errno::CONNABORTED | Errno::IO)
+}
+
+/// Applies operations until the server is gone; returns how many were acknowledged.
+fn work_until_killed(at: &Path, operations: &[Operation], acknowledged: &AtomicUsize) {
+    let mut subject = Subject::new(at);
+    for operation in operations {
+        if matches!(subject.apply(operation), Err(error) if is_gone(error)) {
+            return;
+        }
+        acknowledged.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Kills the server after `delay`, mounts the upper again, and compares it with what kernel overlayfs shows after the
+/// operations that were acknowledged, or after one more.
+fn one_instant(scene: &Scene, seed: u64) -> Result<(), String> {
+    let mut random = Random(seed);
+    let stage = plain_stage(scene, &format!("kill-{seed}"), &mut random);
+    let operations: Vec<Operation> = std::iter::repeat_with(|| random_operation(&mut random, NAMES))
+        .filter(Operation::is_complete)
+        .take(PREPARED)
+        .collect();
+    stage.mount();
+    let (at, acknowledged) = (stage.mount_point(), AtomicUsize::new(0));
+    let delay = Duration::from_micros(500 + random.below(120_000));
+    std::thread::scope(|scope| {
+        scope.spawn(|| work_until_killed(&at, &operations, &acknowledged));
+        // The instant is the point of the test: it has to be a matter of time.
+        std::thread::sleep(delay);
+        kill_server(scene);
+    });
+    scene.run("umount").arg("-l").arg(&at).ok();
+    let done = acknowledged.load(Ordering::SeqCst);
+    stage.mount();
+    let ours = Manifest::of(&at);
+    scene.layerfs(["umount"]).arg(&at).ok();
+    let result = compare_with_replay(&stage, &operations, done, &ours);
+    result.map_err(|difference| format!("seed {seed}, killed after {done} operations: {difference}"))
+}
+
+fn compare_with_replay(
+    stage: &Stage<'_>,
+    operations: &[Operation],
+    done: usize,
+    ours: &Manifest,
+) -> Result<(), String> {
+    let rules = Rules { without: vec!["mtime"], ..Rules::default() };
+    let kernel = stage.mount_kernel(false);
+    let mut subject = Subject::new(&kernel);
+    for operation in &operations[..done] {
+        // What it told has been compared elsewhere.
+        let _ = subject.apply(operation);
+    }
+    let before = Manifest::of(&kernel);
+    let mut result = same("before the operation under way", &before, ours, &rules);
+    if let (Err(first), Some(operation)) = (&result, operations.get(done)) {
+        let _ = subject.apply(operation);
+        result = same("after it", &Manifest::of(&kernel), ours, &rules)
+            .map_err(|second| format!("{operation}\n{first}\n{second}"));
+    }
+    subject.close();
+    stage.unmount_kernel();
+    result?;
+    let kernel = stage.mount_kernel(true);
+    let seen = Manifest::of(&kernel);
+    stage.unmount_kernel();
+    same("the kernel's view of the upper", ours, &seen, &Rules::default())
+}
+
+#[test]
+fn killed_at_any_instant_each_operation_is_done_or_not() {
+    let count = number("LAYERFS_CRASH_INSTANTS", 10);
+    let needs = [Need::Root, Need::Fuse, Need::KernelOverlay];
+    let Some(scene) = Scene::begin_with_limit(&needs, Duration::from_secs(120 + 5 * count)) else { return };
+    let first = number("LAYERFS_CRASH_SEED", 1);
+    let failed: Vec<String> = (first..first + count).filter_map(|seed| one_instant(&scene, seed).err()).collect();
+    assert!(failed.is_empty(), "{} of {count}:\n{}", failed.len(), failed.join("\n\n"));
+}
+
+fn mount_over(scene: &Scene, lower: &Path, changes: &Path, options: &str) {
+    for part in ["upper", "work"] {
+        std::fs::create_dir_all(changes.join(part)).expect("a directory");
+    }
+    let at = |part: &str| changes.join(part).display().to_string();
+    let options = format!("lowerdir={},upperdir={},workdir={}{options}", lower.display(), at("upper"), at("work"));
+    scene.layerfs(["overlay", "-o", &options]).arg(scene.dir("mnt")).ok();
+}
+
+#[test]
+fn a_full_disk_fails_the_one_operation() {
+    let Some(scene) = Scene::begin(&[Need::Root, Need::Fuse]) else { return };
+    let lower = scene.dir("lower");
+    std::fs::write(lower.join("large"), vec![7; 6 << 20]).expect("a lower file");
+    let small = scene.dir("small");
+    scene.run("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(&small).ok();
+    mount_over(&scene, &lower, &small, "");
+    let at = scene.path("mnt");
+    let appended = std::fs::OpenOptions::new().append(true).open(at.join("large"));
+    let error = appended.and_then(|mut file| std::io::Write::write_all(&mut file, b"x").and_then(|()| file.sync_all()));
+    assert!(error.is_err(), "a copy of 6 MiB fits into 4 MiB");
+    let filled = std::fs::File::create(at.join("new"))
+        .and_then(|mut file| std::io::Write::write_all(&mut file, &vec![1; 8 << 20]).and_then(|()| file.sync_all()));
+    assert!(filled.is_err(), "8 MiB fit into 4 MiB");
+    std::fs::remove_file(at.join("new")).expect("remove a file from a full disk");
+    // The space of a removed file is free when the kernel has forgotten it, which nobody waits for.
+    let fits = || {
+        let mut file = std::fs::File::create(at.join("small"))?;
+        std::io::Write::write_all(&mut file, b"fits")?;
+        file.sync_all()
+    };
+    assert!((0..1000).any(|_| fits().is_ok()), "nothing fits after the large file went");
+    assert_eq!(std::fs::read(at.join("small")).expect("the small file"), b"fits");
+    // The kernel keeps the size that it promised to the writer, whatever the server says, until it forgets the file.
+    assert!(std::fs::read(at.join("large")).expect("the lower file").starts_with(&vec![7; 6 << 20]));
+    assert!(!small.join("upper/large").exists(), "half a copy has appeared");
+    scene.layerfs(["umount"]).arg(&at).ok();
+    assert_eq!(std::fs::read_dir(small.join("work/layerfs/stage")).expect("the stage").count(), 0);
+    mount_over(&scene, &lower, &small, "");
+    assert!(std::fs::read(at.join("large")).expect("the lower file") == vec![7; 6 << 20]);
+    scene.layerfs(["umount"]).arg(&at).ok();
+    scene.run("umount").arg(&small).ok();
+}
+
+#[test]
+fn few_descriptors_are_enough() {
+    let Some(scene) = Scene::begin(&[Need::Root, Need::Fuse]) else { return };
+    let lower = scene.dir("lower");
+    for directory in 0..30 {
+        let directory = lower.join(format!("d{directory}"));
+        std::fs::create_dir(&directory).expect("a directory");
+        for file in 0..20 {
+            std::fs::write(directory.join(format!("f{file}")), "low").expect("a file");
+        }
+    }
+    let at = |part: &str| scene.dir(part).display().to_string();
+    let options = format!("lowerdir={},upperdir={},workdir={}", at("lower"), at("upper"), at("work"));
+    let script = format!("ulimit -n 64; exec {} overlay -o {options} {}", scene.program().display(), at("mnt"));
+    scene.sh(script).ok();
+    let mount = scene.path("mnt");
+    for directory in 0..30 {
+        let directory = mount.join(format!("d{directory}"));
+        for file in 0..20 {
+            let path = directory.join(format!("f{file}"));
+            assert_eq!(std::fs::read(&path).expect("a lower file"), b"low");
+            std::fs::write(&path, "new").expect("a change");
+        }
+    }
+    for directory in 0..30 {
+        for file in 0..20 {
+            assert_eq!(std::fs::read(mount.join(format!("d{directory}/f{file}"))).expect("a file"), b"new");
+        }
+    }
+    scene.layerfs(["umount"]).arg(&mount).ok();
+}
+
+/// The file system under the upper is shut down in the middle, as by a power loss; what was synced has to be there.
+#[test]
+fn what_was_synced_survives_a_power_loss() {
+    let count = number("LAYERFS_POWER_LOSSES", 2);
+    let needs = [Need::Root, Need::Fuse, Need::Program("mkfs.ext4"), Need::Program("losetup")];
+    let Some(scene) = Scene::begin_with_limit(&needs, Duration::from_secs(120 + 10 * count)) else { return };
+    let lower = scene.dir("lower");
+    let disk = scene.dir("disk");
+    for loss in 0..count {
+        std::fs::write(lower.join("low"), vec![9; 300_000]).expect("a lower file");
+        let image = scene.path("image");
+        std::fs::File::create(&image).and_then(|file| file.set_len(64 << 20)).expect("an image of a disk");
+        scene.run("mkfs.ext4").args(["-q", "-F"]).arg(&image).ok();
+        scene.run("mount").args(["-o", "loop"]).arg(&image).arg(&disk).ok();
+        mount_over(&scene, &lower, &disk, "");
+        let at = scene.path("mnt");
+        let mut synced = Vec::new();
+        for file in 0..(3 + loss % 7) {
+            let name = format!("f{file}");
+            std::fs::write(at.join(&name), name.repeat(2000)).expect("a file");
+            std::fs::File::open(at.join(&name)).and_then(|file| file.sync_all()).expect("sync");
+            synced.push(name);
+        }
+        let mut changed = std::fs::OpenOptions::new().write(true).open(at.join("low")).expect("the lower file");
+        std::io::Write::write_all(&mut changed, b"changed").expect("a change");
+        if loss % 2 == 0 {
+            changed.sync_all().expect("sync");
+        }
+        std::fs::write(at.join("unsynced"), "perhaps").expect("a file");
+        shut_down(&disk);
+        drop(changed);
+        scene.run("umount").arg("-l").arg(&at).ok();
+        kill_server(&scene);
+        scene.run("umount").arg("-l").arg(&disk).ok();
+        scene.run("mount").args(["-o", "loop"]).arg(&image).arg(&disk).ok();
+        mount_over(&scene, &lower, &disk, "");
+        for name in &synced {
+            assert_eq!(std::fs::read(at.join(name)).expect("a synced file"), name.repeat(2000).as_bytes());
+        }
+        let low = std::fs::read(at.join("low")).expect("the lower file");
+        assert_eq!(low.len(), 300_000, "loss {loss}: half a copy");
+        assert!(low.starts_with(b"changed") || loss % 2 != 0 && low[0] == 9, "loss {loss}: what was synced is lost");
+        assert!(low[7..].iter().all(|byte| *byte == 9));
+        scene.layerfs(["umount"]).arg(&at).ok();
+        scene.run("umount").arg(&disk).ok();
+    }
+    assert_eq!(std::fs::metadata(lower.join("low")).expect("the lower file").size(), 300_000);
+}
+
+/// `EXT4_IOC_SHUTDOWN` without flushing the journal (fs/ext4/ext4.h).
+fn shut_down(disk: &Path) {
+    let script = "import fcntl, os, struct, sys\n\
+        fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
+    let done = std::process::Command::new("python3").args(["-c", script]).arg(disk).status();
+    assert!(done.expect("python3").success(), "the file system was not shut down");
+}
