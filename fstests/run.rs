@@ -240,6 +240,24 @@ fn nothing_survives_the_runner() {
 }
 
 #[test]
+fn an_oci_runtime_does_it_as_well() {
+    let needs = [Need::Root, Need::Fuse, Need::UserNamespace, Need::Program("busybox"), Need::Program("runc")];
+    let Some(scene) = Scene::begin(&needs) else { return };
+    for who in [None, Some(0)] {
+        let runner = Runner::new(&scene, who);
+        let script = "pwd; id -u; hostname; echo $A; chown 3:4 /tmp; stat -c %u:%g /tmp; grep CapEff /proc/self/status; mount -t tmpfs x /tmp 2>/dev/null || echo refused; exit 6";
+        let done =
+            runner.run(&["--rm", "--runtime", "runc", "--hostname", "oci", "-e", "A=b", "box", "sh", "-c", script]);
+        let expected = "/work\n0\noci\nb\n3:4\nCapEff:\t00000000a80425fb\nrefused\n".to_owned();
+        assert_eq!(output(&done), (Some(6), expected), "{who:?}: {done:?}");
+    }
+    let runner = Runner::new(&scene, Some(4321));
+    let done = runner.run(&["--rm", "--runtime", "runc", "box", "true"]);
+    assert_eq!(done.status.code(), Some(125), "{done:?}");
+    assert_eq!(scene.processes(), []);
+}
+
+#[test]
 fn a_terminal_comes_with_a_container() {
     let Some(scene) =
         Scene::begin(&[Need::Root, Need::Fuse, Need::UserNamespace, Need::Program("busybox"), Need::Program("script")])

@@ -50,6 +50,9 @@ pub(super) struct Args {
     /// The host's network, or none but a loopback interface
     #[arg(long, value_name = "host|none", default_value = "host", value_parser = ["host", "none"])]
     network: String,
+    /// Let an OCI runtime do it, runc or crun
+    #[arg(long, value_name = "PROGRAM")]
+    runtime: Option<OsString>,
     /// Name that the container has for itself
     #[arg(long)]
     hostname: Option<String>,
@@ -160,7 +163,9 @@ fn specification(args: &Args, named: &Named, directory: &Path) -> anyhow::Result
     let stack = named.fs.stack();
     let (passwd, group) = (read_in(stack, "/etc/passwd")?, read_in(stack, "/etc/group")?);
     let files = Databases { passwd: &passwd, group: &group };
-    Ok(compose(&image_of(named), &asked(args, &named.name)?, root, files)?)
+    let mut spec = compose(&image_of(named), &asked(args, &named.name)?, root, files)?;
+    spec.runtime.clone_from(&args.runtime);
+    Ok(spec)
 }
 
 fn image_of(named: &Named) -> Image {

@@ -74,7 +74,13 @@ fn enter_root(spec: &Spec) -> Result<(), Failure> {
 }
 
 /// Until the command has ended.
-fn watch(spec: &Spec, control: &OwnedFd, signals: &OwnedFd, command: i32, started: Instant) -> Result<i32, Failure> {
+pub(super) fn watch(
+    spec: &Spec,
+    control: &OwnedFd,
+    signals: &OwnedFd,
+    command: i32,
+    started: Instant,
+) -> Result<i32, Failure> {
     loop {
         let left = spec.timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
         if left.is_some_and(|left| left.is_zero()) {

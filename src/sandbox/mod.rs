@@ -14,7 +14,7 @@
 //!    number before a file system sees it: a [`supervise`]d seccomp filter answers those calls and keeps the books ([`OwnershipSink`]).
 //! 5. The image is hostile: paths in it are resolved by [`resolve`] only; our own program is reachable from inside through a read-only mount only.
 //!
-//! Needs Linux 5.12. What the container cannot be given is refused by name.
+//! Needs Linux 5.12. An OCI runtime can be named instead of our own init ([`oci`]). What the container cannot be given is refused by name.
 
 pub mod account;
 mod capability;
@@ -24,6 +24,7 @@ mod init;
 mod join;
 mod launch;
 mod limits;
+mod oci;
 mod protocol;
 mod resolve;
 mod root;

@@ -41,6 +41,8 @@ pub struct Spec {
     /// After this time everything inside is killed.
     pub timeout: Option<Duration>,
     pub umask: u32,
+    /// An OCI runtime that carries this out instead of us: a program's name or path. Takes neither a terminal nor a single number.
+    pub runtime: Option<OsString>,
 }
 
 /// Where the root comes from.
@@ -164,6 +166,7 @@ impl Spec {
             terminal: None,
             timeout: None,
             umask: 0o022,
+            runtime: None,
         }
     }
 

@@ -5,6 +5,7 @@
 
 use super::init;
 use super::join;
+use super::oci;
 use super::protocol::{CONTROL, Failure, Order, Report, SPECIFICATION, Trying, receive, send};
 use super::resolve::{RootDir, Stub};
 use super::spec::{Identity, Network, Root, Spec};
@@ -74,6 +75,9 @@ fn main(control: &OwnedFd) -> Result<i32, Failure> {
     }
     make_namespaces(&spec, control)?;
     mount_fuse(&spec, control)?;
+    if let Some(runtime) = &spec.runtime {
+        return oci::main(runtime, &spec, control);
+    }
     let what = || format!("open the root {}", spec.root.path().display());
     let root = rustix::fs::open(spec.root.path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .trying(what)?;
@@ -119,11 +123,19 @@ fn make_namespaces(spec: &Spec, control: &OwnedFd) -> Result<(), Failure> {
         }
         become_root(&spec.identity)?;
     }
+    if spec.runtime.is_some() {
+        unshare(UnshareFlags::NEWNS).trying(|| "make a mount namespace".into())?;
+        return detach_mounts();
+    }
     let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
     if spec.network == Network::None {
         flags |= UnshareFlags::NEWNET;
     }
     unshare(flags).trying(|| "make namespaces".into())?;
+    detach_mounts()
+}
+
+fn detach_mounts() -> Result<(), Failure> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .trying(|| "detach the mounts from the host's".into())
 }

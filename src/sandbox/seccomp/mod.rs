@@ -4,9 +4,11 @@
 
 mod compile;
 mod numbers;
+mod oci;
 mod profile;
 
 pub(super) use compile::{compile, name_of_call};
+pub(super) use oci::as_oci;
 
 use super::capability::Capabilities;
 

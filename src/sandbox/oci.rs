@@ -1,0 +1,188 @@
+//! The same specification carried out by an OCI runtime, where one is named.
+//!
+//! The stage makes the user namespace and the mount of the root as ever, writes a bundle and runs `RUNTIME run` instead of init. The bundle lies in
+//! a tmpfs of the stage's own mount namespace: secrets in it never reach a disk, and it is gone with the stage.
+
+use super::init::watch;
+use super::protocol::{Failure, Report, Trying, send};
+use super::seccomp::{Policy, as_oci};
+use super::spec::{Identity, Mount, Network, Source, Spec};
+use crate::sys::namespace::{Fork, fork};
+use crate::sys::spawn::{close_on_exec_from, reset_signals, signals_as_descriptor};
+use rustix::fs::Mode;
+use rustix::mount::MountFlags;
+use serde_json::{Value, json};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// Name of the container in the runtime's own state, which lies in the bundle: there is no other.
+const NAME: &str = "layerfs";
+
+/// In the stage: runs the command of `spec` by `runtime`.
+pub(super) fn main(runtime: &OsStr, spec: &Spec, control: &OwnedFd) -> Result<i32, Failure> {
+    let refused = |what: &str| Failure { what: what.to_owned(), errno: 0, at_exec: false };
+    if spec.identity == Identity::Single {
+        return Err(refused("run an OCI runtime without subordinate ids (see subuid(5))"));
+    }
+    if spec.terminal.is_some() {
+        return Err(refused("give a terminal to a container of an OCI runtime"));
+    }
+    let bundle = bundle_directory()?;
+    let config = configuration(spec, &bundle)?;
+    fs::write(bundle.join("config.json"), config.to_string()).trying(|| "write the bundle".into())?;
+    let signals = signals_as_descriptor().trying(|| "block signals".into())?;
+    let started = Instant::now();
+    let pid = match fork().trying(|| "fork".into())? {
+        Fork::Child => {
+            reset_signals();
+            close_on_exec_from(3).trying(|| "close what was left open".into())?;
+            let error = invocation(runtime, spec, &bundle).args(["run", "--bundle"]).arg(&bundle).arg(NAME).exec();
+            return Err(Failure::new(
+                format!("run {}", runtime.display()),
+                rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
+            ));
+        }
+        Fork::Parent(pid) => pid,
+    };
+    send(control, &Report::Running, None).trying(|| "report the start".into())?;
+    let code = watch(spec, control, &signals, pid, started)?;
+    // After a good end there is nothing left of it, and the runtime says so.
+    let _ = invocation(runtime, spec, &bundle)
+        .args(["delete", "--force", NAME])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    Ok(code)
+}
+
+fn invocation(runtime: &OsStr, spec: &Spec, bundle: &Path) -> Command {
+    let mut command = Command::new(runtime);
+    command.arg("--root").arg(bundle.join("state"));
+    let name = Path::new(runtime).file_name().unwrap_or(runtime);
+    if spec.identity.is_mapped() && name == "runc" {
+        // Inside of a user namespace it takes itself for root and would insist on control groups.
+        command.arg("--rootless=true");
+    }
+    command.env("XDG_RUNTIME_DIR", bundle);
+    command
+}
+
+/// An empty directory with a tmpfs on it that only this mount namespace has.
+fn bundle_directory() -> Result<PathBuf, Failure> {
+    let what = || "make a bundle".to_owned();
+    let directory = std::env::temp_dir().join(format!("layerfs-bundle-{}", std::process::id()));
+    match rustix::fs::mkdir(&directory, Mode::from_raw_mode(0o700)) {
+        Err(rustix::io::Errno::EXIST) | Ok(()) => {}
+        Err(error) => return Err(Failure::new(what(), error)),
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount("layerfs", &directory, "tmpfs", flags, Some(c"mode=700")).trying(what)?;
+    // Nothing is on disk but the empty directory, which is not needed any more; its mount keeps it.
+    let inside = directory.join("bundle");
+    fs::create_dir(&inside).trying(what)?;
+    Ok(inside)
+}
+
+/// The runtime's config.json; contents of mounts are written beside it.
+pub(super) fn configuration(spec: &Spec, bundle: &Path) -> Result<Value, Failure> {
+    let mut mounts = own_mounts(spec);
+    for (at, mount) in spec.mounts.iter().enumerate() {
+        mounts.push(mount_of(mount, &bundle.join(format!("content-{at}")))?);
+    }
+    let mut namespaces = vec!["pid", "ipc", "uts", "mount"];
+    namespaces.extend((spec.network == Network::None).then_some("network"));
+    let capabilities = spec.capabilities.names();
+    let resources = match (spec.limits.processes, spec.identity.is_mapped()) {
+        (Some(limit), false) => json!({"pids": {"limit": limit}}),
+        _ => json!({}),
+    };
+    let mut linux = json!({
+        "namespaces": namespaces.iter().map(|kind| json!({"type": kind})).collect::<Vec<_>>(),
+        "resources": resources,
+        "maskedPaths": texts(&spec.masked)?,
+        "readonlyPaths": texts(&spec.read_only)?,
+    });
+    if spec.seccomp {
+        let policy = Policy { capabilities: spec.capabilities, notify: &[], notify_creation: &[], restrict: true };
+        linux["seccomp"] = as_oci(&policy);
+    }
+    Ok(json!({
+        "ociVersion": "1.0.2",
+        "hostname": spec.hostname,
+        "root": {"path": text(spec.root.path())?, "readonly": spec.root_read_only},
+        "process": {
+            "terminal": false,
+            "user": {"uid": spec.user.uid, "gid": spec.user.gid, "additionalGids": spec.user.groups, "umask": spec.umask},
+            "args": texts(&spec.argv)?,
+            "env": texts(&spec.env)?,
+            "cwd": text(&spec.cwd)?,
+            "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities},
+            "noNewPrivileges": spec.no_new_privileges,
+        },
+        "mounts": mounts,
+        "linux": linux,
+    }))
+}
+
+fn own_mounts(spec: &Spec) -> Vec<Value> {
+    let filesystem = |target: &str, kind: &str, options: &[&str]| json!({"destination": target, "type": kind, "source": kind, "options": options});
+    let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    if spec.identity.has_group(5) {
+        pts.push("gid=5");
+    }
+    let sys = if spec.identity.is_mapped() && spec.network == Network::Host {
+        json!({"destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]})
+    } else {
+        filesystem("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"])
+    };
+    vec![
+        filesystem("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+        filesystem("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        filesystem("/dev/pts", "devpts", &pts),
+        filesystem("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+        filesystem("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        sys,
+    ]
+}
+
+fn mount_of(mount: &Mount, content: &Path) -> Result<Value, Failure> {
+    let access = if mount.read_only { "ro" } else { "rw" };
+    let bind = |source: &OsStr| -> Result<Value, Failure> {
+        let options = ["rbind", "nosuid", "nodev", access];
+        Ok(json!({"destination": text(&mount.target)?, "type": "bind", "source": text(source)?, "options": options}))
+    };
+    match &mount.source {
+        Source::Host(path) => bind(path),
+        Source::Tmpfs { size, mode } => {
+            let mut options =
+                vec!["nosuid".to_owned(), "nodev".to_owned(), access.to_owned(), format!("mode={mode:o}")];
+            options.extend(size.map(|size| format!("size={size}")));
+            Ok(json!({"destination": text(&mount.target)?, "type": "tmpfs", "source": "tmpfs", "options": options}))
+        }
+        Source::Content { bytes, mode, uid, gid } => {
+            let what = || format!("write {}", mount.target.display());
+            fs::write(content, bytes).trying(what)?;
+            fs::set_permissions(content, std::os::unix::fs::PermissionsExt::from_mode(*mode)).trying(what)?;
+            std::os::unix::fs::chown(content, Some(*uid), Some(*gid)).trying(what)?;
+            bind(content.as_os_str())
+        }
+    }
+}
+
+/// The runtime's documents are JSON, which has no other text than UTF-8.
+fn text(word: &OsStr) -> Result<&str, Failure> {
+    word.to_str().ok_or_else(|| Failure {
+        what: format!("tell an OCI runtime of {}: it is not UTF-8", word.display()),
+        errno: 0,
+        at_exec: false,
+    })
+}
+
+fn texts(words: &[OsString]) -> Result<Vec<&str>, Failure> {
+    words.iter().map(|word| text(word)).collect()
+}
