@@ -140,3 +140,14 @@ fn a_full_disk_leaves_nothing() {
     done.fails(1, &["No space left", "hint: ", "prune"]);
     assert_eq!(left, Vec::<PathBuf>::new());
 }
+
+#[test]
+fn a_layer_beyond_a_limit_is_refused() {
+    let Some(scene) = Scene::begin(&[]) else { return };
+    two_layers().packing(Packing::Gzip).write_oci(&scene.path("layout"), "bad:1");
+    let load = |limit: &str| scene.layerfs(["load", "layout", "--limit", limit]).output();
+    load("entries=2").fails(1, &["exceed the limit of 2", "hint: ", "--limit"]);
+    load("nothing=2").fails(1, &["unknown"]);
+    assert_eq!(contents(&store_of(&scene)), Vec::<PathBuf>::new());
+    load("entries=100").ok();
+}

@@ -70,6 +70,9 @@ fn for_image(error: &ImageError) -> Option<String> {
         ImageError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             "check the path; `-` reads standard input"
         }
+        ImageError::Tar { source: crate::archive::tar::Error::Limit { .. }, .. } => {
+            "an honest layer that large is taken with --limit WHAT=NUMBER"
+        }
         _ if error.is_refused_entry() => "no tool should unpack such a layer: build the image again",
         _ if error.is_damaged_input() => "the archive is damaged or was cut short: fetch or save it again",
         _ => return None,

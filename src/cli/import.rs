@@ -1,5 +1,6 @@
 //! `import`: an image from a tar of a root file system.
 
+use super::limits::LimitOptions;
 use super::output::print;
 use super::progress::Bars;
 use super::{Global, WithHint};
@@ -27,6 +28,8 @@ pub(super) struct Args {
     /// The platform of the image [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
+    #[command(flatten)]
+    limits: LimitOptions,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -44,7 +47,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         changes: args.change.clone(),
         message: args.message.clone(),
         platform: args.platform.clone().unwrap_or_else(Platform::host),
-        ..ImportOptions::default()
+        limits: args.limits.limits()?,
     };
     let image = import(&global.store()?, &options, &Bars::new(args.quiet))?;
     print(&format!("{}\n", image.id))?;

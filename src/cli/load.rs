@@ -1,5 +1,6 @@
 //! `load`: images from archives and image layouts.
 
+use super::limits::LimitOptions;
 use super::output::{Format, print, print_json};
 use super::progress::Bars;
 use super::{Global, WithHint};
@@ -27,6 +28,8 @@ pub(super) struct Args {
     /// Give the image this name in place of its own
     #[arg(short, long, value_name = "REFERENCE")]
     tag: Option<Reference>,
+    #[command(flatten)]
+    limits: LimitOptions,
     /// Print names and IDs only, show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -46,6 +49,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         platform: args.platform.clone(),
         all_platforms: args.all_platforms,
         name: args.tag.clone(),
+        limits: args.limits.limits()?,
         ..LoadOptions::new(source)
     };
     let loaded = load(&global.store()?, &options, &Bars::new(args.quiet))?;

@@ -27,6 +27,7 @@ mod image_argument;
 mod images;
 mod import;
 mod inspect;
+mod limits;
 mod load;
 mod login;
 mod logout;
