@@ -142,6 +142,8 @@ struct Pass<'a> {
 /// What the reader has when the input has ended.
 struct Raw<'a> {
     hashed: Option<(Digest, u64)>,
+    /// Whether the input was read to its end: otherwise a consumer has failed, and digests mean nothing.
+    complete: bool,
     writer: Option<BlobWriter<'a>>,
 }
 
@@ -173,8 +175,15 @@ impl<'a> Pass<'a> {
         // The input's own failure comes first, then the inflater's: what the others saw follows from it.
         let raw = raw?;
         inflated?;
+        let indexed = if raw.complete { indexed } else { return Err(self.stopped(indexed)) };
         let (diff_id, tar_size) = hashed;
         self.verify(raw.hashed.unwrap_or((diff_id, tar_size)), diff_id, tar_size, raw, tar, indexed)
+    }
+
+    /// The failure of the consumer because of which the input was not read to its end.
+    fn stopped(&self, indexed: ImageResult<toc::Builder>) -> ImageError {
+        let source = || io::Error::other("the archive was not read to its end");
+        indexed.err().unwrap_or_else(|| ImageError::Read { what: self.label.clone(), source: source() })
     }
 
     /// Compares everything with what was expected, the bytes as they came first, and publishes.
@@ -231,7 +240,7 @@ impl<'a> Pass<'a> {
             progress.advance(chunk.len() as u64);
             if !send(&outputs, &chunk) {
                 // A consumer has failed; its own error is the one to tell.
-                return Ok(Raw { hashed: None, writer: None });
+                return Ok(Raw { hashed: None, complete: false, writer: None });
             }
             if !plain {
                 hasher.update(&chunk);
@@ -242,7 +251,7 @@ impl<'a> Pass<'a> {
             drop(chunk);
             next = pool.fill(input).map_err(|source| self.input_error(source))?;
         }
-        Ok(Raw { hashed: Some(hasher.finish()).filter(|_| !plain), writer })
+        Ok(Raw { hashed: Some(hasher.finish()).filter(|_| !plain), complete: true, writer })
     }
 
     fn inflate(&self, input: ChunkReader, outputs: &[Sender<Arc<Chunk>>]) -> ImageResult<()> {
