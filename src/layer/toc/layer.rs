@@ -4,9 +4,10 @@ use super::format::{self, EntryRecord, InodeRecord};
 use super::tables::{Checked, Damage, Tables};
 use super::{DataSource, DiffId, Extents, LocalTar, OpenError};
 use crate::model::{DeviceNumber, FileKind, Meta, Timestamp};
-use crate::union::{Entry, EntryKind, Layer, LayerError, LayerResult, LocalIno};
+use crate::union::{Entry, EntryKind, Layer, LayerError, LayerResult, LocalIno, Totals};
 use std::borrow::Cow;
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ impl TocLayer {
     /// The same with data from `source`.
     pub fn open_with_source(toc: File, source: Arc<dyn DataSource>, label: String) -> Result<Self, OpenError> {
         let tables = Tables::open(&toc)?;
+        read_ahead(&toc);
         // The mapping stays without the descriptor.
         drop(toc);
         let found = source.size().map_err(|source| OpenError::Io { file: "tar", source })?;
@@ -239,6 +241,18 @@ pub(super) fn kind_of(record: &InodeRecord) -> Option<FileKind> {
     FileKind::from_mode(record.mode.get())
 }
 
+/// Has the kernel read a table of contents in one go, in the background: a cold walk would otherwise fault it in piece by piece.
+/// Of a very large one only the beginning, so that mounting does not fill the memory.
+fn read_ahead(toc: &File) {
+    let length = NonZeroU64::new(MOST_READ_AHEAD);
+    if let Err(error) = rustix::fs::fadvise(toc, 0, length, rustix::fs::Advice::WillNeed) {
+        log::debug!("read-ahead of a table of contents: {error}");
+    }
+}
+
+/// Bytes of a table of contents that are read ahead: that of some 300,000 files.
+const MOST_READ_AHEAD: u64 = 32 << 20;
+
 impl Layer for TocLayer {
     fn label(&self) -> &str {
         &self.label
@@ -327,6 +341,10 @@ impl Layer for TocLayer {
     fn seek(&self, ino: LocalIno, offset: u64, hole: bool) -> LayerResult<Option<u64>> {
         let record = self.record_of(ino, FileKind::File)?;
         super::data::seek(self, record, offset, hole).map_err(|damage| self.damaged(damage))
+    }
+
+    fn totals(&self) -> Totals {
+        Totals { bytes: self.tables.tar_size(), inodes: self.tables.inode_count().into() }
     }
 
     fn may_have_xattrs(&self, prefix: &[u8]) -> bool {
