@@ -8,6 +8,7 @@ mod crash;
 mod foreign_tars;
 mod image_tree;
 mod load_crash;
+mod mount_life;
 mod mount_ro;
 mod oracle;
 mod overlay;

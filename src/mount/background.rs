@@ -60,6 +60,10 @@ pub fn leave_terminal() {
     if let Err(error) = rustix::process::setsid() {
         log::debug!("setsid: {error}");
     }
+    // It was started as /proc/self/exe, and would be called `exe` by ps(1).
+    if let Err(error) = rustix::thread::set_name(c"layerfs") {
+        log::debug!("process name: {error}");
+    }
 }
 
 /// Tells the first process that the mount answers, and lets go of the terminal: standard error goes to `log` from now on.

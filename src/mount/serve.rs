@@ -152,20 +152,39 @@ fn block_signals() -> Result<SignalSet, MountError> {
         .map_err(|source| MountError::Io { context: "cannot block signals".to_owned(), source })
 }
 
+/// Has the kernel hand over what has been written to the mount and not yet to the server.
+fn write_back(place: &Path) {
+    let synced = std::fs::File::open(place).and_then(|directory| Ok(rustix::fs::syncfs(directory)?));
+    if let Err(error) = synced {
+        warn!("what has been written to {} may be lost: {error}", place.display());
+    }
+}
+
+/// Unmounts `place`, at the worst for the eyes of everyone only.
+fn take_away(place: &Path) {
+    write_back(place);
+    match detach(place, false) {
+        Ok(()) => return,
+        Err(MountError::StillUsed(_)) => warn!("{} is in use: detaching it", place.display()),
+        Err(error) => warn!("{error}"),
+    }
+    if let Err(error) = detach(place, true) {
+        warn!("{error}");
+    }
+}
+
 /// Starts the thread that unmounts when a signal comes. The session then ends by itself.
 fn unmount_on_signal(signals: SignalSet, place: PathBuf, registry: Registry) -> io::Result<()> {
+    let device = tuning::device_of(&place);
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         while let Ok(signal) = signals.wait() {
             info!("signal {signal}: unmounting {}", place.display());
-            match detach(&place, false) {
-                Ok(()) => continue,
-                Err(MountError::StillUsed(_)) => warn!("{} is in use: detaching it", place.display()),
-                Err(error) => warn!("{error}"),
+            // Somebody may have unmounted it here, and mounted something else, while others go on using it.
+            if tuning::device_of(&place) == device {
+                take_away(&place);
             }
-            if let Err(error) = detach(&place, true) {
-                warn!("{error}");
-            }
-            // Those who still use it have had their time; a server that was told to end does end.
+            // The session ends with the last user, and the process with it. One of them may be another mount namespace, which
+            // has a mount of its own; a server that was told to end does end.
             std::thread::sleep(LAST_PATIENCE);
             registry.remove(std::process::id());
             std::process::exit(0);

@@ -16,7 +16,7 @@ pub(super) fn raise_read_ahead(mount_point: &Path) {
 }
 
 /// The `major:minor` of what is mounted on `mount_point`, without touching the mount.
-fn device_of(mount_point: &Path) -> Option<String> {
+pub(super) fn device_of(mount_point: &Path) -> Option<String> {
     let table = std::fs::read("/proc/self/mountinfo").ok()?;
     super::registry::mount_lines(&table).filter(|line| line.mount_point == mount_point).last().map(|line| line.device)
 }

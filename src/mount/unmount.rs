@@ -8,8 +8,10 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a server may take to end after its mount has gone.
+/// How long a server may take to end after its mount has gone: one with changes to write back, and one without. It does not
+/// end while another mount namespace has the mount too.
 const PATIENCE: Duration = Duration::from_secs(30);
+const SHORT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How to unmount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +55,7 @@ fn wait_for_end(registry: &Registry, record: &MountRecord, how: Unmount) -> Opti
     }
     match control::ask(registry, record, &Request::WaitForEnd) {
         Ok((Response::Waiting, stream)) => {
-            stream.set_read_timeout(Some(PATIENCE)).ok()?;
+            stream.set_read_timeout(Some(if record.writable { PATIENCE } else { SHORT_PATIENCE })).ok()?;
             Some(stream)
         }
         _ => None,
