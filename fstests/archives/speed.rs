@@ -3,7 +3,7 @@
 //! is measured, `/usr` where it is not set.
 
 use layerfs::archive::compression::{Compression, Decoder, Encoder, ExpansionLimit, Level};
-use layerfs::archive::tar::{Limits, Reader};
+use layerfs::archive::tar::{Entry, EntryKind as TarKind, EntryPath, Extent, Limits, Reader};
 use layerfs::layer::toc::{Builder, TocLayer};
 use layerfs::model::FileKind;
 use layerfs::union::{EntryKind, Layer, LocalIno};
@@ -155,4 +155,36 @@ fn steps(path: &Path, compressed: &Path) {
             for_each_piece(Decoder::new(open(compressed), ExpansionLimit::default()).expect("a decoder"), |_| {});
         });
     }
+}
+
+/// The largest resident set of this process so far, in bytes.
+fn largest_resident_set() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("the state of this process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its largest resident set");
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") << 10
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn a_layer_of_many_entries() {
+    let number = std::env::var("LAYERFS_SPEED_ENTRIES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000u64);
+    let start = processor_time();
+    let before = largest_resident_set();
+    let mut builder = Builder::new(Limits::default());
+    for at in 0..number {
+        let path = format!("srv/data/{:04}/{:03}/object-{at}.bin", at / 50_000, at / 50 % 1000);
+        let path = EntryPath::parse(path.as_bytes(), &Limits::default()).expect("a path");
+        let extents = vec![Extent { file_offset: 0, archive_offset: at * 1024 + 512, length: 100 }];
+        builder.add(&Entry::new(path, TarKind::File { size: 100, extents })).expect("an entry of a layer");
+    }
+    let added = processor_time();
+    let toc = builder.finish([0; 32], number * 1024).expect("a table of contents");
+    let finished = processor_time();
+    eprintln!(
+        "{number} entries: {:.0} ns to add one, {:.0} ns to write one, {} bytes of TOC each, {} bytes of memory each",
+        added.saturating_sub(start).as_nanos() as f64 / number as f64,
+        finished.saturating_sub(added).as_nanos() as f64 / number as f64,
+        toc.len() as u64 / number,
+        (largest_resident_set() - before) / number
+    );
 }
