@@ -152,3 +152,18 @@ fn open_images_need_a_token_but_no_password() {
         proxy.seen().iter().all(|seen| seen.header("authorization").is_none_or(|value| !value.starts_with("Basic")))
     );
 }
+
+#[test]
+fn who_may_not_push_is_told_what_to_do() {
+    let Some(scene) = Scene::begin(SERVER) else { return };
+    let registry = Registry::start(&scene);
+    seed(&scene, &small_image(), &format!("{}/image:1", registry.name()));
+    let proxy = token::start(&registry.address(), TokenRules { read_only: true, ..TokenRules::default() });
+    layerfs(&scene, &["login", "-u", USER, "-p", PASSWORD, &proxy.name()]).ok();
+    let name = format!("{}/image:1", proxy.name());
+    layerfs(&scene, &["pull", &name]).ok();
+    let copy = format!("{}/copy:1", proxy.name());
+    layerfs(&scene, &["push", &name, &copy])
+        .output()
+        .fails(1, &["denied: requested access to", "/copy is denied", "hint: give the image a name you may push to"]);
+}

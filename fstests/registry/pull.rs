@@ -110,6 +110,18 @@ fn an_index_gives_the_platform_that_is_wanted() {
     assert_eq!(blobs(), 4);
     layerfs(&scene, &["pull", "--all-platforms", &name]).ok();
     assert_eq!(blobs(), 10);
+    // All of them go elsewhere together.
+    let other = Registry::start(&scene);
+    let copy = format!("{}/copy:1", other.name());
+    // Plain layers are compressed on the way, so manifests and index are new ones.
+    let json = layerfs(&scene, &["push", "--all-platforms", "--format", "json", &name, &copy]).ok().json();
+    let sent = json["digest"].as_str().expect("a digest").to_owned();
+    assert_ne!(sent, digest);
+    assert_eq!(
+        raw::request(&other.address(), "GET", &format!("/v2/copy/manifests/{sent}"), &[("accept", OCI_INDEX)], b"")
+            .status,
+        200
+    );
     let only = format!("{}/multi:only-arm64", registry.name());
     layerfs(&scene, &["pull", "--platform", "linux/amd64", &only])
         .output()
@@ -149,6 +161,15 @@ fn a_layer_is_taken_up_where_an_earlier_pull_ended() {
 
 #[test]
 fn a_killed_pull_is_taken_up() {
+    end_in_the_middle(false);
+}
+
+#[test]
+fn an_interrupted_pull_clears_its_stage_and_is_taken_up() {
+    end_in_the_middle(true);
+}
+
+fn end_in_the_middle(gently: bool) {
     let Some(scene) = Scene::begin(SERVER) else { return };
     let registry = Registry::start(&scene);
     seed(&scene, &one_layer(), &format!("{}/image:latest", registry.name()));
@@ -156,7 +177,7 @@ fn a_killed_pull_is_taken_up() {
         (seen.gets("/blobs/") && seen.header("range").is_none()).then_some(Fault::Stall(500_000))
     });
     let name = format!("{}/image:latest", proxy.name());
-    let mut child = layerfs(&scene, &["pull", &name]).spawn();
+    let mut child = layerfs(&scene, &["pull", "--stall-timeout", "2", "--retry", "0", &name]).spawn();
     let stage = scene.path("me/store/stage");
     let partial = || -> Option<u64> {
         let find = |entry: std::fs::DirEntry| std::fs::metadata(entry.path().join("data")).ok().map(|data| data.len());
@@ -166,7 +187,17 @@ fn a_killed_pull_is_taken_up() {
         assert!(child.try_wait().expect("wait").is_none(), "the pull has ended");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    child.kill().and_then(|()| child.wait().map(drop)).expect("kill");
+    if gently {
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+    } else {
+        child.kill().expect("kill");
+    }
+    let status = child.wait().expect("wait");
+    if gently {
+        assert_eq!(status.code(), Some(130));
+        assert_store_clean(&scene);
+    }
     let text = layerfs(&scene, &["pull", &name]).ok().text();
     assert!(text.contains("Resuming after"), "{text}");
     layerfs(&scene, &["pull", &name]).ok();

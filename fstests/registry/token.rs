@@ -17,11 +17,13 @@ pub(crate) struct TokenRules {
     pub(crate) identity: bool,
     /// Whether it knows the OAuth 2 way only.
     pub(crate) post_only: bool,
+    /// Whether nobody may push.
+    pub(crate) read_only: bool,
 }
 
 impl Default for TokenRules {
     fn default() -> Self {
-        Self { uses: usize::MAX, closed: true, identity: false, post_only: false }
+        Self { uses: usize::MAX, closed: true, identity: false, post_only: false, read_only: false }
     }
 }
 
@@ -101,6 +103,8 @@ fn issue(seen: &Seen, rules: TokenRules, tokens: &mut HashMap<String, (String, u
         .filter_map(|pair| pair.strip_prefix("scope="))
         .map(|value| value.replace("%3A", ":").replace("%2F", "/").replace("%2C", ",").replace("%20", " "))
         .collect();
+    let granted = |scope: &String| if rules.read_only { scope.replace(",push", "") } else { scope.clone() };
+    let scopes: Vec<String> = scopes.iter().map(granted).collect();
     let token = format!("token-is-secret-{}", tokens.len());
     tokens.insert(token.clone(), (scopes.join(" "), rules.uses));
     let mut answer = serde_json::json!({"token": token, "expires_in": 300});

@@ -2,8 +2,8 @@
 
 use super::Global;
 use super::output::Format;
-use super::registry_options::{RegistryOptions, told};
-use super::transfer::{Direction, Display};
+use super::registry_options::RegistryOptions;
+use super::transfer::{Direction, Display, until_signalled};
 use crate::oci::{Platform, Reference};
 use crate::registry::Error;
 use crate::registry::client::Session;
@@ -52,7 +52,11 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         ..PullOptions::default()
     };
     let display = Display::new(Direction::Pull, args.quiet || args.format == Format::Json);
-    let pulled = told(pull_named(&args.image, &store, &session, &options, &display))?;
+    let transfer = || pull_named(&args.image, &store, &session, &options, &display);
+    let pulled = match until_signalled(session.cancel(), transfer)? {
+        Ok(pulled) => pulled,
+        Err(code) => return Ok(code),
+    };
     report(args, &pulled, &display)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,11 +1,10 @@
 //! `layerfs push`: sends an image to a registry.
 
 use super::output::Format;
-use super::registry_options::{RegistryOptions, told};
-use super::transfer::{Direction, Display};
+use super::registry_options::RegistryOptions;
+use super::transfer::{Direction, Display, until_signalled};
 use super::{Global, WithHint};
-use crate::oci::{LayerCompression, Platform, Reference};
-use crate::registry::client::Session;
+use crate::oci::{Digest, LayerCompression, Platform, Reference};
 use crate::registry::push::{PushCompression, PushOptions, Pushed, push};
 use crate::store::Store;
 use anyhow::{Context, anyhow};
@@ -68,9 +67,22 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let options = options(args)?;
     let session = args.registry.session(args.creds.as_deref())?;
     let store = global.store()?;
-    for (image, destination) in what_to_push(args, &store)? {
-        push_one(args, &store, &session, &options, &image, &destination)?;
-    }
+    let all = what_to_push(args, &store)?;
+    let transfer = || {
+        let mut pushed = Vec::new();
+        for (image, destination) in &all {
+            let display = Display::new(Direction::Push, args.quiet || args.format == Format::Json);
+            display.line(&format!("The push refers to repository [{}]", destination.name()));
+            let one = push(&store, &session, image, destination, &options, &display)?;
+            pushed.push((one, display.outcome()));
+        }
+        Ok(pushed)
+    };
+    let pushed = match until_signalled(session.cancel(), transfer)? {
+        Ok(pushed) => pushed,
+        Err(code) => return Ok(code),
+    };
+    pushed.iter().try_for_each(|(one, layers)| report(args, one, layers))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -115,28 +127,13 @@ fn what_to_push(args: &Args, store: &Store) -> anyhow::Result<Vec<(String, Refer
     Ok(mine.into_iter().map(|reference| (reference.canonical(), reference)).collect())
 }
 
-fn push_one(
-    args: &Args,
-    store: &Store,
-    session: &Session,
-    options: &PushOptions,
-    image: &str,
-    destination: &Reference,
-) -> anyhow::Result<()> {
-    let display = Display::new(Direction::Push, args.quiet || args.format == Format::Json);
-    display.line(&format!("The push refers to repository [{}]", destination.name()));
-    let pushed = told(push(store, session, image, destination, options, &display))?;
+fn report(args: &Args, pushed: &Pushed, outcome: &[(Digest, String)]) -> anyhow::Result<()> {
     if let Some(path) = &args.digestfile {
         std::fs::write(path, pushed.target.digest.to_string()).with_context(|| path.display().to_string())?;
     }
-    report(args, &pushed, &display)
-}
-
-fn report(args: &Args, pushed: &Pushed, display: &Display) -> anyhow::Result<()> {
     let mut output = std::io::stdout().lock();
     let (digest, size) = (&pushed.target.digest, pushed.target.size);
     if args.format == Format::Json {
-        let outcome = display.outcome();
         let layers = outcome.iter().map(|(diff_id, status)| {
             let diff_id = diff_id.to_string();
             serde_json::json!({"diffID": diff_id, "status": status})

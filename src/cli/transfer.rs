@@ -1,12 +1,48 @@
 //! What `pull` and `push` show while they run: docker's lines, or bars on a terminal.
 
+use super::registry_options::told;
 use crate::oci::{Digest, Reference};
+use crate::registry::Error;
+use crate::registry::http::Cancel;
 use crate::registry::pull::{LayerEvent, Observer};
+use crate::sys::SignalSet;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+/// The exit code of a program that a signal has ended, as shells have it.
+const SIGNALLED: u8 = 128;
+
+/// Runs a transfer. The first signal that asks for its end cancels it, so that what it staged is cleared away; a second one ends the
+/// program at once. The exit code then is the signal's.
+pub(super) fn until_signalled<T>(
+    cancel: &Cancel,
+    transfer: impl FnOnce() -> Result<T, Error>,
+) -> anyhow::Result<Result<T, ExitCode>> {
+    let signals = SignalSet::block(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
+    let received = Arc::new(AtomicI32::new(0));
+    let (flag, noted) = (cancel.clone(), Arc::clone(&received));
+    let wait = move || {
+        while let Ok(signal) = signals.wait() {
+            if noted.swap(signal, Ordering::Relaxed) != 0 {
+                std::process::exit(i32::from(SIGNALLED) + signal);
+            }
+            flag.cancel();
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(wait)?;
+    let outcome = transfer();
+    let signal = received.load(Ordering::Relaxed);
+    if outcome.is_err() && signal != 0 {
+        super::error::note("layerfs: interrupted");
+        return Ok(Err(ExitCode::from(SIGNALLED.saturating_add(u8::try_from(signal).unwrap_or(0)))));
+    }
+    told(outcome).map(Ok)
+}
 
 /// Which way the data goes; it decides the words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -139,12 +139,14 @@ impl Host {
     /// The error that a refusing `response` means for `what`.
     pub fn refused(&self, response: Response, what: &str, push: bool) -> Error {
         let status = response.status;
+        // A token was given and does not reach this far: the user is known, and may not.
+        let scope = response.header("www-authenticate").is_some_and(|value| value.contains("insufficient_scope"));
         let refusal = refusal(response);
         let (registry, what, detail) = (self.name.clone(), what.to_owned(), refusal.detail);
         let anonymous = self.authenticator.is_anonymous();
         match status {
             401 if anonymous => Error::Unauthorized { registry, what },
-            401 if refusal.code == "DENIED" => Error::Denied { registry, what, detail, anonymous, push },
+            401 if scope || refusal.code == "DENIED" => Error::Denied { registry, what, detail, anonymous, push },
             401 => Error::BadCredentials { registry, what },
             403 => Error::Denied { registry, what, detail, anonymous, push },
             404 => Error::NotFound { registry, what, detail },

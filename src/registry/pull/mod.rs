@@ -21,6 +21,7 @@ pub use policy::{PullPolicy, ensure_image, pull_first};
 
 use super::Error;
 use super::client::Session;
+use super::http::TransportError;
 use crate::image::Limits;
 use crate::oci::{Descriptor, Digest, Platform, Reference};
 use crate::store::Store;
@@ -126,7 +127,12 @@ fn fetch_layers(
         }
     });
     let (fetched, error) = outcome.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    error.map_or(Ok(fetched), Err)
+    match error {
+        Some(error) => Err(error),
+        // Ended from outside: not every layer is there.
+        None if session.cancel().is_cancelled() => Err(TransportError::Cancelled.into()),
+        None => Ok(fetched),
+    }
 }
 
 /// One layer to be there in the end.

@@ -6,6 +6,7 @@ use super::{LayerForm, PushOptions};
 use crate::oci::{Descriptor, Digest, LayerCompression};
 use crate::registry::Error;
 use crate::registry::client::{self, Mount, Repository, Upload};
+use crate::registry::http::TransportError;
 use crate::registry::pull::{LayerEvent, Observer};
 use crate::store::{ImageRecord, LayerRecord, Session};
 use std::collections::{HashMap, HashSet};
@@ -53,7 +54,12 @@ impl Sending<'_> {
             }
         });
         let (forms, error) = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
-        error.map_or(Ok(forms), Err)
+        match error {
+            Some(error) => Err(error),
+            // Ended from outside: not every layer is there.
+            None if self.session.cancel().is_cancelled() => Err(TransportError::Cancelled.into()),
+            None => Ok(forms),
+        }
     }
 
     /// Brings one layer to the registry.
@@ -68,8 +74,7 @@ impl Sending<'_> {
         let default = PushCompression { format: LayerCompression::Gzip, level: None };
         let how = self.options.compression.unwrap_or(default);
         self.observer.layer(&layer.diff_id, LayerEvent::Compressing);
-        let cancelled = |_read: u64| {};
-        let blob = compress(self.writer, layer, how, &cancelled)?;
+        let blob = compress(self.writer, layer, how, self.session.cancel())?;
         let form = LayerForm { diff_id: layer.diff_id, blob };
         self.blob(&form)?;
         Ok(form)

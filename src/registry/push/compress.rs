@@ -4,6 +4,7 @@ use crate::archive::compression::{Compression, Encoder, Level};
 use crate::image::{NoProgress, Progress, ensure_layer};
 use crate::oci::{Descriptor, Digest, Hasher, LayerCompression, MediaType};
 use crate::registry::Error;
+use crate::registry::http::{Cancel, TransportError};
 use crate::store::{Compressed, LayerRecord, Session, StoreError};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -84,7 +85,7 @@ pub(super) fn compress(
     session: &Session,
     layer: &LayerRecord,
     how: PushCompression,
-    read: &dyn Fn(u64),
+    cancel: &Cancel,
 ) -> Result<Descriptor, Error> {
     if !session.has_blob(&layer.diff_id)? {
         ensure_layer(session.store(), layer, NoProgress.layer("", None).as_ref())?;
@@ -105,7 +106,9 @@ pub(super) fn compress(
             let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
             plain.update(bytes);
             encoder.write_all(bytes).map_err(failed)?;
-            read(count as u64);
+            if cancel.is_cancelled() {
+                return Err(TransportError::Cancelled.into());
+            }
         }
         encoder.finish().map_err(failed)?;
         output.hasher.finish()
