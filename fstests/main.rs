@@ -5,6 +5,7 @@ mod archives;
 mod bad_input;
 mod build;
 mod crash;
+mod changes;
 mod foreign_tars;
 mod image_tree;
 mod load_crash;

@@ -29,7 +29,13 @@ fn server_process() {
     let stack = Stack::new(parts.map(parse).collect(), None, Follow::default()).expect("a stack");
     let mut mount_options = MountOptions::default();
     mount_options.apply(options).expect("options");
-    let plan = MountPlan { source: "memory".to_owned(), mount_point: point.into(), name: None, options: mount_options };
+    let plan = MountPlan {
+        source: "memory".to_owned(),
+        mount_point: point.into(),
+        name: None,
+        container: None,
+        options: mount_options,
+    };
     serve(LayerFs::new(stack), &plan).expect("serve");
 }
 

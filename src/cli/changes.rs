@@ -35,7 +35,13 @@ pub(super) fn find(store: &Store, text: &str) -> anyhow::Result<Option<Container
     }
     let Some(record) = Registry::open()?.find(Path::new(text))? else { return Ok(None) };
     match &record.name {
-        Some(name) => Ok(Some(store.container(name)?)),
+        Some(name) => {
+            let container = store.container(name).ok().filter(|container| record.is_of(&container.dir));
+            container
+                .map(Some)
+                .ok_or_else(|| anyhow!("{text} is a mount of another store"))
+                .hint("name its store by --root")
+        }
         None if record.writable => Err(anyhow!("{text} is a mount of directories, not of an image"))
             .hint("layerfs diff and layerfs commit work on mounts made by `layerfs mount --rw`"),
         None => Err(anyhow!("{text} is mounted read-only: nothing can have changed"))
@@ -69,9 +75,7 @@ pub(super) fn open(store: &Store, container: Container, hold: bool) -> anyhow::R
 /// The mount of `container` that is being served.
 fn live(container: &Container) -> anyhow::Result<Option<(Registry, MountRecord)>> {
     let registry = Registry::open()?;
-    let name = Some(&container.record.name);
-    let record = registry.mounts()?.into_iter().find(|mount| mount.name.as_ref() == name);
-    match record {
+    match registry.mount_of(&container.dir)? {
         Some(record) => Ok(Some((registry, record))),
         None if container.is_mounted()? => bail!("{} is in use, and its server cannot be found", container.record.name),
         None => Ok(None),

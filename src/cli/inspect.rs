@@ -110,9 +110,8 @@ fn lower_dir(store: &Store, container: &Container) -> String {
 }
 
 /// Where it is mounted.
-fn merged_dir(name: &str) -> anyhow::Result<Option<std::path::PathBuf>> {
-    let mounts = crate::mount::Registry::open()?.mounts()?;
-    Ok(mounts.into_iter().find(|mount| mount.name.as_deref() == Some(name)).map(|mount| mount.mount_point))
+fn merged_dir(container: &Container) -> anyhow::Result<Option<std::path::PathBuf>> {
+    Ok(crate::mount::Registry::open()?.mount_of(&container.dir)?.map(|mount| mount.mount_point))
 }
 
 fn describe_container(store: &Store, container: &Container) -> anyhow::Result<Value> {
@@ -125,7 +124,7 @@ fn describe_container(store: &Store, container: &Container) -> anyhow::Result<Va
         "Mounted": container.is_mounted()?,
         "Layers": record.layers,
         "LowerDir": lower_dir(store, container),
-        "MergedDir": merged_dir(&record.name)?,
+        "MergedDir": merged_dir(container)?,
         "UpperDir": container.upper(),
         "WorkDir": container.work(),
         "Options": record.options,

@@ -85,7 +85,13 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         return mount_writable(args, &store, options);
     }
     let image = open_image(&store, &args.image, &args.mount_point.display().to_string())?;
-    let plan = MountPlan { source: image.record.label(), mount_point: args.mount_point.clone(), name: None, options };
+    let plan = MountPlan {
+        source: image.record.label(),
+        mount_point: args.mount_point.clone(),
+        name: None,
+        container: None,
+        options,
+    };
     let stack = stack(image.layers.clone(), args.view())?;
     serve(LayerFs::new(stack), &plan)?;
     Ok(ExitCode::SUCCESS)

@@ -60,6 +60,7 @@ pub(super) fn open(
         source: image.record.label(),
         mount_point: mount_point.to_owned(),
         name: Some(name.clone()),
+        container: Some(container.dir.clone()),
         options,
     };
     Ok(Named { fs: opened?, plan, name, image, lock })

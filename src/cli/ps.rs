@@ -3,7 +3,7 @@
 use super::output::Format;
 use super::{Global, printable};
 use crate::mount::{ControlRequest, ControlResponse, MountRecord, Registry, ask};
-use crate::store::ContainerRecord;
+use crate::store::{Container, ContainerRecord};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::ExitCode;
@@ -51,9 +51,9 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
 
 /// The named mounts that are not mounted.
 fn resting(global: &Global, mounts: &[MountRecord]) -> anyhow::Result<Vec<ContainerRecord>> {
-    let records = global.store()?.containers()?.into_iter().map(|container| container.record);
-    let mounted = |name: &str| mounts.iter().any(|mount| mount.name.as_deref() == Some(name));
-    Ok(records.filter(|record| !mounted(&record.name)).collect())
+    let containers = global.store()?.containers()?.into_iter();
+    let mounted = |container: &Container| mounts.iter().any(|mount| mount.is_of(&container.dir));
+    Ok(containers.filter(|container| !mounted(container)).map(|container| container.record).collect())
 }
 
 fn describe_resting(record: &ContainerRecord) -> Value {

@@ -2,7 +2,7 @@
 
 use super::Global;
 use crate::mount::{Registry, Unmount, unmount};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Unmount what is mounted on a directory or has a name.
@@ -22,7 +22,7 @@ pub(super) struct Args {
 }
 
 /// Runs the verb.
-pub(super) fn run(args: &Args, _global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let how = match (args.lazy, args.force) {
         (true, _) => Unmount::Lazy,
         (_, true) => Unmount::Force,
@@ -30,7 +30,14 @@ pub(super) fn run(args: &Args, _global: &Global) -> anyhow::Result<ExitCode> {
     };
     let registry = Registry::open()?;
     for target in &args.targets {
-        unmount(&registry, target, how)?;
+        unmount(&registry, &place(&registry, target, global)?, how)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the named mount `target` of this store is mounted; anything else as it stands.
+fn place(registry: &Registry, target: &Path, global: &Global) -> anyhow::Result<PathBuf> {
+    let container = target.to_str().and_then(|name| global.store().ok()?.container(name).ok());
+    let mount = container.map(|container| registry.mount_of(&container.dir)).transpose()?.flatten();
+    Ok(mount.map_or_else(|| target.to_owned(), |mount| mount.mount_point))
 }

@@ -20,7 +20,7 @@ pub struct Override {
 ///
 /// Costs a walk of each lower layer that has such an object with more than one name.
 pub fn add_linked_names(changes: ChangeSet, stack: &Stack, overrides: &[Override]) -> Result<ChangeSet> {
-    let changes = led_to_copies(changes, overrides);
+    let changes = led_to_copies(changes, stack, overrides)?;
     let mut by_layer: BTreeMap<_, HashMap<LocalIno, Source>> = BTreeMap::new();
     for Override { lower, upper } in overrides {
         if stack.layer(lower.layer)?.meta(lower.ino)?.nlink > 1 {
@@ -43,17 +43,23 @@ pub fn add_linked_names(changes: ChangeSet, stack: &Stack, overrides: &[Override
     merge(changes, stack, found)
 }
 
-fn led_to_copies(changes: ChangeSet, overrides: &[Override]) -> ChangeSet {
+fn led_to_copies(changes: ChangeSet, stack: &Stack, overrides: &[Override]) -> Result<ChangeSet> {
     let copies: HashMap<Source, Source> = overrides.iter().map(|pair| (pair.lower, pair.upper)).collect();
     let mut all = changes.into_inner();
     for change in &mut all {
         if let Some(Node::Other { source, data, .. }) = &mut change.new
             && let Some(copy) = copies.get(source)
         {
-            (*source, *data) = (*copy, None);
+            let below = data.unwrap_or(*source);
+            (*source, *data) = (*copy, data_of(stack, *copy, below)?);
         }
     }
-    ChangeSet::new(all)
+    Ok(ChangeSet::new(all))
+}
+
+/// Where the data of `copy` lie, when it is a copy of the metadata only, made of what has its data at `below`.
+fn data_of(stack: &Stack, copy: Source, below: Source) -> LayerResult<Option<Source>> {
+    Ok(stack.layer(copy.layer)?.marks(copy.ino)?.metacopy.then_some(below))
 }
 
 /// Every path of `layer` whose object is in `wanted`.
@@ -85,7 +91,7 @@ fn merge(changes: ChangeSet, stack: &Stack, found: Vec<(RelPath, Source, Option<
     let mut all = changes.into_inner();
     let mut known: HashSet<RelPath> = all.iter().map(|change| change.path.clone()).collect();
     for (path, upper, old) in found {
-        let Some(Node::Other { kind, .. }) = old else { continue };
+        let Some(Node::Other { kind, source, data }) = old else { continue };
         for depth in 0..path.names().len() {
             let parent: RelPath = path.names().iter().take(depth).cloned().collect();
             if known.insert(parent.clone()) {
@@ -94,7 +100,8 @@ fn merge(changes: ChangeSet, stack: &Stack, found: Vec<(RelPath, Source, Option<
             }
         }
         if known.insert(path.clone()) {
-            let new = Some(Node::Other { source: upper, kind, data: None });
+            let data = data_of(stack, upper, data.unwrap_or(source))?;
+            let new = Some(Node::Other { source: upper, kind, data });
             all.push(change(path, old, new, false));
         }
     }

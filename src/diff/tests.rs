@@ -96,3 +96,23 @@ fn names_of_a_copied_object_that_only_lower_layers_have_are_added() {
     let other = changes.iter().find(|change| change.path.to_bytes() == b"other").unwrap();
     assert_eq!(other.new.as_ref().and_then(Node::ino), Some(crate::union::Ino::of(upper)));
 }
+
+#[test]
+fn regression_a_copy_of_the_metadata_of_a_hard_link_keeps_its_data() {
+    let base = "file one 644 0:0 text\nlink two one";
+    let upper = "file one 600 0:0\nmetacopy one";
+    let (old, new) = (stack(&[base], None), stack(&[base], Some(upper)));
+    let options = Options { comparison: Comparison::Sources, parents: true };
+    let at = |stack: &Stack, path: &[u8]| match stack.resolve(&RelPath::parse(path).unwrap()).unwrap() {
+        Some(Node::Other { source, .. }) => source,
+        other => panic!("{other:?} is no object"),
+    };
+    let (lower, upper) = (at(&old, b"one"), at(&new, b"one"));
+    let changes = compare(&old, &new, options).expect("changes");
+    let changes = add_linked_names(changes, &new, &[Override { lower, upper }]).expect("changes");
+    for change in changes.iter().filter(|change| !change.path.is_root()) {
+        assert_eq!(super::view::data_source(change.new.as_ref().unwrap()), Some(lower), "{}", change.path);
+        assert_eq!(super::meta(&new, change.new.as_ref().unwrap()).unwrap().size, 4);
+    }
+    assert_eq!(changes.len(), 3);
+}

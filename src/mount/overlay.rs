@@ -50,7 +50,7 @@ fn plan(options: &OverlayOptions, mount_point: &Path) -> MountPlan {
     let mut mount = options.mount.clone();
     mount.read_only |= options.upper.is_none();
     mount.acl = !options.noacl && ownership(options.override_stat) == Ownership::Real;
-    MountPlan { source, mount_point: mount_point.to_owned(), name: None, options: mount }
+    MountPlan { source, mount_point: mount_point.to_owned(), name: None, container: None, options: mount }
 }
 
 /// Whose attributes hold overlay's records: only root of the machine may write `trusted.` ones.

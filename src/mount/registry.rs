@@ -21,10 +21,20 @@ pub struct MountRecord {
     /// The name of a named mount.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The directory of a named mount in its store: two stores may have mounts of one name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<PathBuf>,
     /// Whether it can be written to.
     pub writable: bool,
     /// When it was mounted, in seconds since the epoch.
     pub since: u64,
+}
+
+impl MountRecord {
+    /// Whether this is the mount of the container whose directory is `container`.
+    pub fn is_of(&self, container: &Path) -> bool {
+        self.container.as_deref() == Some(&absolute(container))
+    }
 }
 
 /// The directory of the records of one user.
@@ -112,6 +122,11 @@ impl Registry {
         }
         records.sort_by_key(|record| (record.since, record.pid));
         Ok(records)
+    }
+
+    /// The mount of the container whose directory is `container`.
+    pub fn mount_of(&self, container: &Path) -> Result<Option<MountRecord>, MountError> {
+        Ok(self.mounts()?.into_iter().rev().find(|mount| mount.is_of(container)))
     }
 
     /// The mount on the directory or with the name `target`; the latest where there are several.
@@ -210,6 +225,7 @@ mod tests {
             mount_point: format!("/mnt/{pid}").into(),
             source: "image".to_owned(),
             name: name.map(str::to_owned),
+            container: None,
             writable: false,
             since: 1,
         };

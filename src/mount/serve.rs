@@ -31,6 +31,8 @@ pub struct MountPlan {
     pub mount_point: PathBuf,
     /// The name of a named mount.
     pub name: Option<String>,
+    /// The directory of a named mount in its store.
+    pub container: Option<PathBuf>,
     /// How.
     pub options: MountOptions,
 }
@@ -123,6 +125,7 @@ fn serve_attached(
         mount_point: place.to_owned(),
         source: plan.source.clone(),
         name: plan.name.clone(),
+        container: plan.container.as_deref().map(absolute),
         writable: !plan.options.read_only,
         since,
     })?;
@@ -198,7 +201,13 @@ mod tests {
     use super::*;
 
     fn plan(mount_point: PathBuf) -> MountPlan {
-        MountPlan { source: "image".to_owned(), mount_point, name: None, options: MountOptions::default() }
+        MountPlan {
+            source: "image".to_owned(),
+            mount_point,
+            name: None,
+            container: None,
+            options: MountOptions::default(),
+        }
     }
 
     #[test]
