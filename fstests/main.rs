@@ -4,8 +4,8 @@
 mod archives;
 mod bad_input;
 mod build;
-mod crash;
 mod changes;
+mod crash;
 mod foreign_tars;
 mod image_tree;
 mod load_crash;

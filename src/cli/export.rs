@@ -31,13 +31,12 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         Some(container) => Some(super::changes::open(&store, container, true)?),
         None => None,
     };
-    let (changes, stack) = match &changed {
-        Some(changed) => (changed.whole()?, None),
-        None => {
-            let image = resolve_or_load(&store, &args.source, args.platform.as_ref(), &Bars::new(false))?;
-            let (changes, stack) = flatten(&open_layers(&store, &image)?)?;
-            (changes, Some(stack))
-        }
+    let (changes, stack) = if let Some(changed) = &changed {
+        (changed.whole()?, None)
+    } else {
+        let image = resolve_or_load(&store, &args.source, args.platform.as_ref(), &Bars::new(false))?;
+        let (changes, stack) = flatten(&open_layers(&store, &image)?)?;
+        (changes, Some(stack))
     };
     let Some(stack) = stack.as_ref().or_else(|| changed.as_ref().map(|changed| &changed.new)) else {
         bail!("{} shows nothing", args.source);

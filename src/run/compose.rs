@@ -150,7 +150,8 @@ mod tests {
     #[test]
     fn entry_point_and_command_together() {
         type Words = &'static [&'static str];
-        let cases: [(Words, Words, Option<&str>, Words, Option<Words>); 9] = [
+        type Case = (Words, Words, Option<&'static str>, Words, Option<Words>);
+        let cases: [Case; 9] = [
             (&[], &["c"], None, &[], Some(&["c"])),
             (&[], &["c"], None, &["x", "y"], Some(&["x", "y"])),
             (&["e", "1"], &["c"], None, &[], Some(&["e", "1", "c"])),
