@@ -207,6 +207,10 @@ fn a_second_command_joins() {
         assert_eq!(output(&done), (Some(0), "here\nlayerfs-init\n/work\nyes\n".to_owned()), "{who:?}: {done:?}");
         let done = exec(&["-u", "web", "-w", "/tmp", "-e", "Y=2", "first", "sh", "-c", "id -u; pwd; echo $Y $HOME"]);
         assert_eq!(output(&done), (Some(0), "33\n/tmp\n2 /var/www\n".to_owned()), "{who:?}: {done:?}");
+        let done = exec(&["first", "sh", "-c", "touch /tmp/o; chown 3:4 /tmp/o; stat -c %u:%g /tmp/o /etc/passwd"]);
+        assert_eq!(output(&done), (Some(0), "3:4\n0:0\n".to_owned()), "{who:?}: {done:?}");
+        let done = exec(&["first", "stat", "-c", "%u:%g", "/tmp/o"]);
+        assert_eq!(output(&done), (Some(0), "3:4\n".to_owned()), "{who:?}: another one sees it: {done:?}");
         assert_eq!(exec(&["first", "sh", "-c", "exit 9"]).status.code(), Some(9));
         assert_eq!(exec(&["first", "no-such-program"]).status.code(), Some(127));
         assert_eq!(exec(&["nobody", "true"]).status.code(), Some(125));

@@ -5,10 +5,11 @@ use super::container_options::{ContainerOptions, variable};
 use super::error::report;
 use super::run::code_of;
 use crate::run::{Attached, attend, block_signals, state};
-use crate::sandbox::{Capabilities, Root, Sandbox, Spec};
-use anyhow::bail;
+use crate::sandbox::{Capabilities, Identity, RemoteSink, Root, Sandbox, Spec};
+use anyhow::{Context, bail};
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Run a further command in a container that runs.
 #[derive(Debug, clap::Args)]
@@ -48,7 +49,13 @@ fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     spec.no_new_privileges = args.options.no_new_privileges();
     spec.terminal = args.options.tty.then(crate::run::terminal_size);
     let attached = Attached { input: args.options.interactive };
-    Ok(attend(Sandbox::new(spec), attached, signals, |_| Ok(()))?.code())
+    let single = spec.identity == Identity::Single;
+    let mut sandbox = Sandbox::new(spec);
+    if single {
+        let owners = RemoteSink::connect(&container.dir);
+        sandbox = sandbox.ownership(Arc::new(owners.context("the container's owners cannot be kept")?));
+    }
+    Ok(attend(sandbox, attached, signals, |_| Ok(()))?.code())
 }
 
 /// The container's environment with what was asked for. The home of another user is that of his account.

@@ -9,7 +9,7 @@ use super::pull_first::PullArguments;
 use crate::mount::{Inside, MountOptions};
 use crate::run::{Asked, Attached, Image, attend, block_signals, compose, parse_volume, read_in, state};
 use crate::sandbox::account::Databases;
-use crate::sandbox::{self, Root, Running, Sandbox, Spec};
+use crate::sandbox::{self, Root, Running, Sandbox, SharedSink, Spec};
 use crate::store::{Store, StoreError};
 use anyhow::{Context, anyhow, bail};
 use std::ffi::OsString;
@@ -127,7 +127,12 @@ fn run_in(args: &Args, store: &Store, named: Named, signals: crate::sys::SignalS
     let inside = Inside::serve(Arc::new(fs), &spec.identity, THREADS)?;
     let sandbox = inside.give_to(Sandbox::new(spec.clone()));
     let attached = Attached { input: args.options.interactive };
-    let ended = attend(sandbox, attached, signals, |running| record(&directory, running, &spec, &user));
+    let owners = inside.ownership();
+    let ended = attend(sandbox, attached, signals, |running| {
+        let shared = owners.map(|owners| SharedSink::new(&directory, owners)).transpose();
+        let shared = shared.inspect_err(|error| log::warn!("further commands will not keep owners: {error}"));
+        Ok((shared, record(&directory, running, &spec, &user)?))
+    });
     let served = inside.finish();
     let outcome = ended?;
     served.context("the container's root")?;

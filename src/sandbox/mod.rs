@@ -38,7 +38,7 @@ pub use launch::{Handle, Outcome, Running, Sandbox};
 pub use protocol::Failure;
 pub use spec::{IdRange, Identity, Limits, Mount, Network, Root, Source, Spec, User, WindowSize};
 pub use stage::{VERB, reenter};
-pub use supervise::{MapSink, NodeKind, Ownership, OwnershipSink};
+pub use supervise::{MapSink, NodeKind, Ownership, OwnershipSink, RemoteSink, SharedSink};
 
 use std::io;
 

@@ -32,8 +32,9 @@ pub(super) fn main(runtime: &OsStr, spec: &Spec, control: &OwnedFd) -> Result<i3
     if spec.terminal.is_some() {
         return Err(refused("give a terminal to a container of an OCI runtime"));
     }
-    let bundle = bundle_directory()?;
-    let config = configuration(spec, &bundle)?;
+    let directory = Bundle::new()?;
+    let bundle = directory.inside.as_path();
+    let config = configuration(spec, bundle)?;
     fs::write(bundle.join("config.json"), config.to_string()).trying(|| "write the bundle".into())?;
     let signals = signals_as_descriptor().trying(|| "block signals".into())?;
     let started = Instant::now();
@@ -41,7 +42,7 @@ pub(super) fn main(runtime: &OsStr, spec: &Spec, control: &OwnedFd) -> Result<i3
         Fork::Child => {
             reset_signals();
             close_on_exec_from(3).trying(|| "close what was left open".into())?;
-            let error = invocation(runtime, spec, &bundle).args(["run", "--bundle"]).arg(&bundle).arg(NAME).exec();
+            let error = invocation(runtime, spec, bundle).args(["run", "--bundle"]).arg(bundle).arg(NAME).exec();
             return Err(Failure::new(
                 format!("run {}", runtime.display()),
                 rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
@@ -52,7 +53,7 @@ pub(super) fn main(runtime: &OsStr, spec: &Spec, control: &OwnedFd) -> Result<i3
     send(control, &Report::Running, None).trying(|| "report the start".into())?;
     let code = watch(spec, control, &signals, pid, started)?;
     // After a good end there is nothing left of it, and the runtime says so.
-    let _ = invocation(runtime, spec, &bundle)
+    let _ = invocation(runtime, spec, bundle)
         .args(["delete", "--force", NAME])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -72,20 +73,33 @@ fn invocation(runtime: &OsStr, spec: &Spec, bundle: &Path) -> Command {
     command
 }
 
-/// An empty directory with a tmpfs on it that only this mount namespace has.
-fn bundle_directory() -> Result<PathBuf, Failure> {
-    let what = || "make a bundle".to_owned();
-    let directory = std::env::temp_dir().join(format!("layerfs-bundle-{}", std::process::id()));
-    match rustix::fs::mkdir(&directory, Mode::from_raw_mode(0o700)) {
-        Err(rustix::io::Errno::EXIST) | Ok(()) => {}
-        Err(error) => return Err(Failure::new(what(), error)),
+/// A directory in a tmpfs that only this mount namespace has; dropped, also the empty directory it is mounted on is gone.
+struct Bundle {
+    on: PathBuf,
+    inside: PathBuf,
+}
+
+impl Bundle {
+    fn new() -> Result<Self, Failure> {
+        let what = || "make a bundle".to_owned();
+        let on = std::env::temp_dir().join(format!("layerfs-bundle-{}", std::process::id()));
+        rustix::fs::mkdir(&on, Mode::from_raw_mode(0o700)).trying(what)?;
+        let bundle = Self { inside: on.join("bundle"), on };
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        rustix::mount::mount("layerfs", &bundle.on, "tmpfs", flags, Some(c"mode=700")).trying(what)?;
+        fs::create_dir(&bundle.inside).trying(what)?;
+        Ok(bundle)
     }
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    rustix::mount::mount("layerfs", &directory, "tmpfs", flags, Some(c"mode=700")).trying(what)?;
-    // Nothing is on disk but the empty directory, which is not needed any more; its mount keeps it.
-    let inside = directory.join("bundle");
-    fs::create_dir(&inside).trying(what)?;
-    Ok(inside)
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        // Where the mount failed there is none to take off.
+        let _ = rustix::mount::unmount(&self.on, rustix::mount::UnmountFlags::DETACH);
+        if let Err(error) = fs::remove_dir(&self.on) {
+            log::debug!("{}: {error}", self.on.display());
+        }
+    }
 }
 
 /// The runtime's config.json; contents of mounts are written beside it.

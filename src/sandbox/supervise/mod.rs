@@ -14,9 +14,11 @@
 mod calls;
 mod creation;
 mod credentials;
+mod remote;
 mod sink;
 mod target;
 
+pub use remote::{RemoteSink, SharedSink};
 pub use sink::{MapSink, NodeKind, Ownership, OwnershipSink};
 
 use super::seccomp::name_of_call;
