@@ -124,3 +124,25 @@ fn builds_are_the_same_when_time_stands_still() {
     assert_eq!(id(1), id(2));
     assert_eq!(workshop.inspect("cached")["Created"], "2001-09-09T01:46:40Z");
 }
+
+#[test]
+fn the_cache_is_pruned_from_its_old_end() {
+    let Some(scene) = Scene::begin_with_limit(NEEDS, LIMIT) else { return };
+    let workshop = Workshop::open(&scene, Who::Me);
+    let context = workshop.directory("context");
+    let file = |size: u32| format!("FROM scratch\nCOPY <<E Dockerfile /{size}/\n{}E\n", "x\n".repeat(500_000));
+    for size in [1, 2] {
+        write(&context, "Dockerfile", &file(size));
+        ran(&workshop, &context, &[]);
+    }
+    workshop.layerfs(&["rmi", "cached"]).ok();
+    let records = || std::fs::read_dir(workshop.store().join("cache")).expect("the cache").count();
+    let before = records();
+    workshop.layerfs(&["prune", "--force", "--build-cache", "--keep-storage=3m"]).ok();
+    assert!(records() < before);
+    assert!(ran(&workshop, &context, &[]).is_empty(), "the last used one is kept");
+    workshop.layerfs(&["prune", "--force", "--build-cache"]).ok();
+    assert_eq!(records(), 0);
+    write(&context, "Dockerfile", &file(1));
+    assert_eq!(ran(&workshop, &context, &[]).len(), 1);
+}

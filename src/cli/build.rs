@@ -266,7 +266,8 @@ fn secret(text: &str) -> anyhow::Result<(String, Secret)> {
     Ok((id.to_owned(), secret))
 }
 
-fn memory(text: &str) -> Result<u64, String> {
+/// A size such as 512m or 2g, in bytes.
+pub(super) fn memory(text: &str) -> Result<u64, String> {
     let lower = text.to_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = lower.get(digits.len()..).unwrap_or_default();

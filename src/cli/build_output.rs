@@ -1,7 +1,9 @@
 //! Where the result of `build` goes: the store, a directory, a tar, an archive of an image.
 
+use super::progress::Bars;
 use crate::build::copy::materialise;
 use crate::build::execute::Built;
+use crate::image::{SaveFormat, SaveOptions, save_archive};
 use crate::model::RelPath;
 use crate::oci::Reference;
 use crate::store::Session;
@@ -83,10 +85,25 @@ pub(super) fn deliver(
             built.layers.write_tar(&mut output)?;
             Ok(output.flush()?)
         }
-        Some(Destination::Oci(_) | Destination::Docker(_)) => {
-            Err(anyhow!("archives of images are written by `layerfs save` after the build"))
-        }
+        Some(Destination::Oci(path)) => save(session, built, tags, SaveFormat::OciArchive, path.as_ref()),
+        Some(Destination::Docker(path)) => save(session, built, tags, SaveFormat::DockerArchive, path.as_ref()),
     }
+}
+
+/// Writes the image as an archive. It is in the store as well, under its names if it has any.
+fn save(
+    session: &Session,
+    built: &Built,
+    tags: &[Reference],
+    format: SaveFormat,
+    path: Option<&PathBuf>,
+) -> anyhow::Result<()> {
+    name(session, built, tags)?;
+    let names: Vec<String> = tags.iter().map(|tag| tag.clone().or_latest().canonical()).collect();
+    let images = if names.is_empty() { vec![built.id.to_string()] } else { names };
+    let mut output = open(path)?;
+    save_archive(session.store(), &images, format, &SaveOptions::default(), &mut output, &Bars::new(false))?;
+    Ok(output.flush()?)
 }
 
 /// Names the image, or adds it without a name.

@@ -14,6 +14,12 @@ pub(super) struct Args {
     /// Also images that no mount uses, whatever their names, and the build cache
     #[arg(short, long)]
     all: bool,
+    /// Also results of builds that no image has
+    #[arg(long)]
+    build_cache: bool,
+    /// Of the results of builds, keep this much, the last used ones, as 512m or 2g
+    #[arg(long, value_name = "SIZE", requires = "build_cache", value_parser = super::build::memory)]
+    keep_storage: Option<u64>,
     /// Only tell what would be removed
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -29,7 +35,11 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     if args.all && !args.force && !args.dry_run && std::io::stdin().is_terminal() {
         confirm()?;
     }
-    let freed = global.store()?.prune(PruneOptions { all: args.all, dry_run: args.dry_run })?;
+    let store = global.store()?;
+    if args.build_cache && !args.dry_run {
+        store.cache_prune(args.keep_storage.unwrap_or(0))?;
+    }
+    let freed = store.prune(PruneOptions { all: args.all, dry_run: args.dry_run })?;
     match args.format {
         Format::Json => print_json(&json!({
             "Items": freed.items.iter().map(describe).collect::<Vec<_>>(),

@@ -36,6 +36,41 @@ impl Store {
         replace(&self.stage_path(), &path, &bytes)
     }
 
+    /// Notes that the record of `key` was used now.
+    pub fn cache_touch(&self, key: &str) -> StoreResult<()> {
+        let path = self.cache_path(key)?;
+        let file = fs::File::options().write(true).open(&path).at(&path)?;
+        file.set_modified(std::time::SystemTime::now()).at(&path)
+    }
+
+    /// Removes the records that were not used for longest, until the layers that the others keep take no more than `keep`
+    /// bytes; returns how many were removed.
+    pub fn cache_prune(&self, keep: u64) -> StoreResult<usize> {
+        let _lock = self.lock_exclusive()?;
+        let mut records = Vec::new();
+        for path in self.cache_paths()? {
+            let used = fs::metadata(&path).and_then(|metadata| metadata.modified()).at(&path)?;
+            if let Some(bytes) = read_optional(&path)? {
+                records.push((used, parse_json::<CacheRecord>(&path, &bytes)?.roots, path));
+            }
+        }
+        records.sort_by(|left, right| right.0.cmp(&left.0));
+        let (mut kept, mut size, mut removed) = (std::collections::HashSet::new(), 0_u64, 0);
+        for (_, roots, path) in records {
+            let mut added = 0;
+            for root in roots.iter().filter(|root| !kept.contains(*root)) {
+                added += self.blob_size(root)?.unwrap_or(0);
+            }
+            if size.saturating_add(added) > keep {
+                removed += usize::from(remove_optional(&path)?);
+                continue;
+            }
+            size += added;
+            kept.extend(roots);
+        }
+        Ok(removed)
+    }
+
     /// Removes every record; returns how many there were.
     pub fn cache_clear(&self) -> StoreResult<usize> {
         let _lock = self.lock_exclusive()?;

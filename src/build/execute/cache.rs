@@ -91,7 +91,13 @@ pub(super) fn find(shared: &Shared<'_>, key: &Digest) -> BuildResult<Option<Reco
         found = Some(Record { diff_id: *diff_id, size, created: build.options.clock.rfc3339() });
     }
     match found {
-        Some(record) if build.session.has_blob(&record.diff_id)? => Ok(Some(record)),
+        Some(record) if build.session.has_blob(&record.diff_id)? => {
+            if let Err(error) = build.store.cache_touch(&name(key)) {
+                // Only `prune --keep-storage` asks when a record was used; one from another image has no file.
+                log::debug!("{error}");
+            }
+            Ok(Some(record))
+        }
         _ => Ok(None),
     }
 }

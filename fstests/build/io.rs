@@ -1,0 +1,100 @@
+//! What comes in and goes out by other ways: standard input, URLs, archives, directories.
+
+use super::case::{Workshop, read_tar};
+use super::{LIMIT, NEEDS};
+use crate::support::{Need, Scene, Who};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+#[test]
+fn the_result_goes_where_it_is_wanted() {
+    let Some(scene) = Scene::begin_with_limit(NEEDS, LIMIT) else { return };
+    let workshop = Workshop::open(&scene, Who::Me);
+    let context = workshop.directory("context");
+    std::fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY --chown=5:6 <<E /x/y\ntext\nE\nCMD [\"a\"]\n")
+        .expect("written");
+    let build = |arguments: &[&str]| workshop.layerfs(&["build"]).args(arguments).arg(&context).ok();
+    let path = |name: &str| scene.path(name).display().to_string();
+    build(&["-o", &path("files")]);
+    assert_eq!(std::fs::read_to_string(scene.path("files/x/y")).expect("written"), "text\n");
+    build(&["-o", &format!("type=tar,dest={}", path("files.tar"))]);
+    let tree = read_tar(&std::fs::read(scene.path("files.tar")).expect("written"));
+    assert_eq!(tree["/x/y"], "644 5:6 =text\\x0a");
+    for (kind, name) in [("oci", "image.oci"), ("docker", "image.docker")] {
+        build(&["-t", "named", "-o", &format!("type={kind},dest={}", path(name))]);
+        workshop.layerfs(&["rmi", "named"]).ok();
+        workshop.layerfs(&["load", "-i", &path(name)]).ok();
+        assert_eq!(workshop.inspect("named")["Config"]["Cmd"][0], "a", "{kind}");
+    }
+    let id = build(&["-q", "--iidfile", &path("id")]).text();
+    assert_eq!(std::fs::read_to_string(scene.path("id")).expect("written"), id.trim());
+    workshop.layerfs(&["inspect", id.trim()]).ok();
+}
+
+#[test]
+fn contexts_come_from_standard_input() {
+    let Some(scene) = Scene::begin_with_limit(NEEDS, LIMIT) else { return };
+    let workshop = Workshop::open(&scene, Who::Me);
+    let context = workshop.directory("context");
+    for (name, text) in [("Dockerfile", "FROM scratch\nCOPY . /x/\n"), ("a", "1"), ("b", "2"), (".dockerignore", "b\n")]
+    {
+        std::fs::write(context.join(name), text).expect("written");
+    }
+    for flag in ["-cf", "-czf"] {
+        let tar = scene.run("tar").args([flag, "-", "-C"]).arg(&context).arg(".").ok();
+        workshop.layerfs(&["build", "-t", "piped", "-"]).stdin(tar.stdout).ok();
+        let tree = workshop.tree("piped");
+        assert!(tree["/x/a"].ends_with(" 0:0 =1") && !tree.contains_key("/x/b"), "{tree:?}");
+    }
+    workshop.layerfs(&["build", "-t", "alone", "-"]).stdin("FROM scratch\nCOPY <<E /y\nE\n").ok();
+    assert!(workshop.tree("alone").contains_key("/y"));
+    let done = workshop.layerfs(&["build", "-t", "alone", "-"]).stdin("FROM scratch\nCOPY a /y\n").output();
+    assert!(done.error_text().contains("\"/a\": not found"), "{}", done.error_text());
+    workshop.layerfs(&["build", "-t", "f", "-f", "-"]).arg(&context).stdin("FROM scratch\nCOPY a /z\n").ok();
+    assert_eq!(workshop.tree("f").len(), 1);
+}
+
+/// Serves one file to whoever asks.
+fn serve(content: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nLast-Modified: Sun, 09 Sep 2001 01:46:40 GMT\r\nConnection: close\r\n\r\n",
+                content.len()
+            );
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(content));
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn files_are_fetched_by_url() {
+    let Some(scene) = Scene::begin_with_limit(&[Need::Root, Need::Fuse, Need::Program("busybox")], LIMIT) else {
+        return;
+    };
+    let workshop = Workshop::open(&scene, Who::Me);
+    let url = serve(b"fetched");
+    let digest = crate::support::image::digest(b"fetched");
+    let context = workshop.directory("context");
+    let mut build = |file: &str| {
+        std::fs::write(context.join("Dockerfile"), file).expect("written");
+        workshop.build(&context, "fetched", &[])
+    };
+    build(&format!(
+        "FROM scratch\nADD {url}/dir/name?query /x/\nADD --checksum={digest} --chmod=644 {url}/b /y\nADD {url} /z/\n"
+    ))
+    .ok();
+    let tree = workshop.tree("fetched");
+    assert_eq!(tree["/x/name"], "600 0:0 =fetched");
+    assert_eq!(tree["/y"], "644 0:0 =fetched");
+    assert_eq!(tree["/z/__unnamed__"], "600 0:0 =fetched");
+    let wrong = digest.replace(&digest[7..9], "zz").replace("zz", if &digest[7..9] == "00" { "11" } else { "00" });
+    let failed = build(&format!("FROM scratch\nADD --checksum={wrong} {url}/b /y\n"));
+    assert!(failed.error_text().contains("digest mismatch"), "{}", failed.error_text());
+}
