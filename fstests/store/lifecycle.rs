@@ -1,7 +1,7 @@
 //! Names and removal as Docker has them.
 
 use super::{contents, store_of, two_layers};
-use crate::support::{Image, Scene};
+use crate::support::{Image, Need, Scene};
 
 fn loaded() -> Option<Scene> {
     let scene = Scene::begin(&[])?;
@@ -82,4 +82,38 @@ fn shared_layers_stay_and_prune_tells_what_it_frees() {
     scene.layerfs(["fsck"]).ok();
     scene.layerfs(["prune", "--all", "--force"]).ok();
     assert_eq!(contents(&store_of(&scene)), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn a_mounted_image_is_removed_by_force_only_and_stays_readable() {
+    let Some(scene) = Scene::begin(&[Need::Fuse]) else { return };
+    two_layers().write_oci(&scene.path("layout"), "app:1");
+    scene.layerfs(["load", "layout"]).ok();
+    let mount = scene.mount(["mount", "app:1"], "mnt");
+    scene.layerfs(["rmi", "app:1"]).output().fails(1, &["conflict: unable to remove", "is mounted on", "--force"]);
+    assert_eq!(scene.layerfs(["rmi", "--force", "app:1"]).ok().text(), "Untagged: app:1\n");
+    scene.layerfs(["prune", "--all", "--force"]).ok();
+    assert_eq!(std::fs::read(mount.path().join("etc/name")).unwrap(), b"two");
+    assert_eq!(std::fs::read(mount.path().join("big")).unwrap().len(), 3_000_000);
+    mount.unmount();
+    scene.layerfs(["prune"]).ok();
+    assert_eq!(contents(&store_of(&scene)), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn a_named_mount_is_exported_with_its_changes() {
+    let Some(scene) = Scene::begin(&[Need::Fuse, Need::Program("tar")]) else { return };
+    two_layers().write_oci(&scene.path("layout"), "app:1");
+    scene.layerfs(["load", "layout"]).ok();
+    let mount = scene.mount(["mount", "--rw", "--name", "box", "app:1"], "mnt");
+    std::fs::write(mount.path().join("new"), "new").unwrap();
+    std::fs::remove_file(mount.path().join("big")).unwrap();
+    let point = mount.path().to_owned();
+    scene.layerfs(["export", "box", "-o", "by-name.tar"]).ok();
+    scene.layerfs(["export", "-o", "by-place.tar"]).arg(&point).ok();
+    mount.unmount();
+    let names = scene.sh("cmp by-name.tar by-place.tar; tar -tf by-name.tar").ok().text();
+    assert!(names.lines().any(|name| name == "new") && names.lines().any(|name| name == "etc/name"), "{names}");
+    assert!(!names.contains("big") && !names.contains(".wh."), "{names}");
+    scene.layerfs(["rm", "box"]).ok();
 }
