@@ -53,7 +53,9 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     };
     let display = Display::new(Direction::Pull, args.quiet || args.format == Format::Json);
     let transfer = || pull_named(&args.image, &store, &session, &options, &display);
-    let pulled = match until_signalled(session.cancel(), transfer)? {
+    let outcome = until_signalled(session.cancel(), transfer);
+    display.finish();
+    let pulled = match outcome? {
         Ok(pulled) => pulled,
         Err(code) => return Ok(code),
     };

@@ -7,6 +7,7 @@ use crate::image::{ImageError, resolve_or_load};
 use crate::oci::{Platform, Reference};
 use crate::registry::pull::{PullOptions, PullPolicy, pull_first};
 use crate::store::{ImageRecord, Store, StoreError};
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 /// When an image is pulled.
@@ -56,7 +57,9 @@ impl PullArguments {
         let session = self.registry.session(None)?;
         let options = PullOptions { platform: platform.cloned(), ..PullOptions::default() };
         let display = Display::new(Direction::Pull, false).on_stderr();
-        told(pull_first(store, &session, name, &options, &display))
+        let pulled = told(pull_first(store, &session, name, &options, &display));
+        display.finish();
+        if policy == PullPolicy::Always { pulled } else { pulled.with_context(|| format!("no such image: {name}")) }
     }
 }
 

@@ -73,8 +73,9 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         for (image, destination) in &all {
             let display = Display::new(Direction::Push, args.quiet || args.format == Format::Json);
             display.line(&format!("The push refers to repository [{}]", destination.name()));
-            let one = push(&store, &session, image, destination, &options, &display)?;
-            pushed.push((one, display.outcome()));
+            let one = push(&store, &session, image, destination, &options, &display);
+            display.finish();
+            pushed.push((one?, display.outcome()));
         }
         Ok(pushed)
     };

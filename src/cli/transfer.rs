@@ -107,6 +107,13 @@ impl Display {
         }
     }
 
+    /// Leaves the line of the last bar, so that what follows begins on its own.
+    pub(super) fn finish(&self) {
+        if matches!(self.style, Style::Bars(_)) && !self.lock().bars.is_empty() {
+            super::error::note("");
+        }
+    }
+
     /// What became of each layer.
     pub(super) fn outcome(&self) -> Vec<(Digest, String)> {
         self.lock().ended.clone()
