@@ -6,6 +6,7 @@ mod bad_input;
 mod build;
 mod changes;
 mod crash;
+mod clients;
 mod foreign_tars;
 mod image_tree;
 mod load_crash;

@@ -23,7 +23,7 @@ use std::time::Duration;
 /// How long a test may take where it does not say. Generous: a whole suite runs beside it on two processors.
 const LIMIT: Duration = Duration::from_secs(120);
 /// How long servers may take to end after their last mount has gone.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(30);
 
 /// The directory of one test with all that runs in it.
 #[derive(Debug)]
