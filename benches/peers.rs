@@ -53,10 +53,22 @@ impl Peer {
         }
     }
 
-    /// Unmounts it, and waits for its server to end.
+    /// Unmounts it. A peer whose server died is told of, and has no mount any more.
     pub(crate) fn unmount(&self) {
-        rustix::mount::unmount(&self.point, rustix::mount::UnmountFlags::empty())
-            .unwrap_or_else(|error| panic!("unmount {}: {error}", self.point.display()));
+        match rustix::mount::unmount(&self.point, rustix::mount::UnmountFlags::empty()) {
+            Err(rustix::io::Errno::INVAL) if self.name != OURS => {}
+            result => result.unwrap_or_else(|error| panic!("unmount {}: {error}", self.point.display())),
+        }
+    }
+
+    /// The seconds that `run` takes; no number when the peer's server did not survive it.
+    pub(crate) fn seconds<R>(&self, bench: &Bench, run: impl FnOnce(&Path) -> R) -> f64 {
+        let elapsed = crate::harness::seconds(|| run(&self.point));
+        if bench.scene.mounts().iter().any(|mount| mount.point == self.point) {
+            return elapsed;
+        }
+        println!("  {}: its server died", self.name);
+        f64::NAN
     }
 
     /// Mounts it anew with nothing cached.

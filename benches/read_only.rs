@@ -1,6 +1,6 @@
 //! How fast is an image mounted read-only, against the same layers unpacked under other overlay file systems?
 
-use crate::harness::{Bench, OURS, Report, Row, seconds};
+use crate::harness::{Bench, OURS, Report, Row};
 use crate::peers::{FUSE1, FUSE2, KERNEL, OURS_DIRECTORIES, Peer};
 use crate::support::{Manifest, Rules};
 use crate::work;
@@ -71,7 +71,7 @@ fn cold_row<R>(bench: &Bench, peers: &[Peer], workload: &str, rounds: usize, run
     Row::measure(workload, &names(peers), bench.rounds(rounds), |name| {
         let peer = of(peers, name);
         peer.mount_cold(bench);
-        seconds(|| run(&peer.point))
+        peer.seconds(bench, &run)
     })
 }
 
@@ -80,7 +80,7 @@ fn warm_row<R>(bench: &Bench, peers: &[Peer], workload: &str, rounds: usize, run
     Row::measure(workload, &names(peers), bench.rounds(rounds), |name| {
         let peer = of(peers, name);
         run(&peer.point);
-        seconds(|| run(&peer.point))
+        peer.seconds(bench, &run)
     })
 }
 
