@@ -297,7 +297,9 @@ fn compare_trees(scene: &Scene, stage: &Stage<'_>) -> Result<(), String> {
     let (at, kernel) = (stage.mount_point(), stage.base.join("kernel"));
     let ours = Manifest::of(&at);
     let mut live = Rules { without: vec!["mtime"], ..Rules::default() };
-    let mut after = Rules::default();
+    // Writes to setuid files bypass the page cache, and the kernel shows its own time of them until it forgets the file.
+    let privileged = ours.0.iter().filter(|(_, record)| record.kind == "file" && record.mode & 0o6000 != 0);
+    let mut after = Rules { no_mtime_of_path: privileged.map(|(path, _)| path.clone()).collect(), ..Rules::default() };
     if stage.mode.notation == Notation::User {
         // In a user namespace the kernel cannot follow its own origins, and shows names of one file under two numbers.
         live.without.push("first_name");
@@ -311,7 +313,7 @@ fn compare_trees(scene: &Scene, stage: &Stage<'_>) -> Result<(), String> {
     same("ours → the kernel's view of our upper", &ours, &Manifest::of(&kernel), &after)?;
     stage.unmount_kernel();
     stage.mount();
-    same("ours → ours after a remount", &ours, &Manifest::of(&at), &Rules::default())?;
+    same("ours → ours after a remount", &ours, &Manifest::of(&at), &after)?;
     let again = inode_numbers(&at);
     scene.layerfs(["umount"]).arg(&at).ok();
     let changed: Vec<_> = numbers.iter().zip(&again).filter(|(one, two)| one != two).collect();

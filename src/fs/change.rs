@@ -34,17 +34,18 @@ impl LayerFs {
             Some(size) => self.ensure_upper(ino, Want::DataUpTo(size))?,
             None => self.ensure_upper(ino, Want::Metadata)?,
         };
+        // Before the time is set: a write that is under way either finds it here or is done before.
+        match changes.mtime {
+            Some(SetTime::At(time)) if kind == FileKind::File => drop(writable.mtimes.lock().insert(ino, time)),
+            Some(SetTime::Now) => drop(writable.mtimes.lock().remove(&ino)),
+            _ => {}
+        }
         let shared = writable.stripes.read(ino);
         writable.upper.set_attributes(local, kind, changes)?;
         if changes.size.is_some() && unprivileged {
             writable.upper.drop_privileges(local)?;
         }
         drop(shared);
-        match changes.mtime {
-            Some(SetTime::At(time)) if kind == FileKind::File => drop(writable.mtimes.lock().insert(ino, time)),
-            Some(SetTime::Now) => drop(writable.mtimes.lock().remove(&ino)),
-            _ => {}
-        }
         self.getattr(ino)
     }
 
