@@ -82,7 +82,7 @@ fn files_are_fetched_by_url() {
     let url = serve(b"fetched");
     let digest = crate::support::image::digest(b"fetched");
     let context = workshop.directory("context");
-    let mut build = |file: &str| {
+    let build = |file: &str| {
         std::fs::write(context.join("Dockerfile"), file).expect("written");
         workshop.build(&context, "fetched", &[])
     };

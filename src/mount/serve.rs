@@ -180,18 +180,17 @@ fn take_away(place: &Path) {
 fn unmount_on_signal(signals: SignalSet, place: PathBuf, registry: Registry) -> io::Result<()> {
     let device = tuning::device_of(&place);
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        while let Ok(signal) = signals.wait() {
-            info!("signal {signal}: unmounting {}", place.display());
-            // Somebody may have unmounted it here, and mounted something else, while others go on using it.
-            if tuning::device_of(&place) == device {
-                take_away(&place);
-            }
-            // The session ends with the last user, and the process with it. One of them may be another mount namespace, which
-            // has a mount of its own; a server that was told to end does end.
-            std::thread::sleep(LAST_PATIENCE);
-            registry.remove(std::process::id());
-            std::process::exit(0);
+        let Ok(signal) = signals.wait() else { return };
+        info!("signal {signal}: unmounting {}", place.display());
+        // Somebody may have unmounted it here, and mounted something else, while others go on using it.
+        if tuning::device_of(&place) == device {
+            take_away(&place);
         }
+        // The session ends with the last user, and the process with it. One of them may be another mount namespace, which
+        // has a mount of its own; a server that was told to end does end.
+        std::thread::sleep(LAST_PATIENCE);
+        registry.remove(std::process::id());
+        std::process::exit(0);
     })?;
     Ok(())
 }

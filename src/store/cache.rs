@@ -54,7 +54,7 @@ impl Store {
                 records.push((used, parse_json::<CacheRecord>(&path, &bytes)?.roots, path));
             }
         }
-        records.sort_by(|left, right| right.0.cmp(&left.0));
+        records.sort_by_key(|record| std::cmp::Reverse(record.0));
         let (mut kept, mut size, mut removed) = (std::collections::HashSet::new(), 0_u64, 0);
         for (_, roots, path) in records {
             let mut added = 0;
