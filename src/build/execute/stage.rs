@@ -35,16 +35,20 @@ pub(super) fn run_all(shared: &Shared<'_>) -> BuildResult<()> {
 }
 
 fn run_stage(shared: &Shared<'_>, stage: &PlannedStage) -> BuildResult<()> {
-    let outcome = build_stage(shared, stage);
-    match outcome {
-        Ok(result) => {
-            shared.results.put(stage.index, result);
-            Ok(())
-        }
-        Err(error) => {
-            shared.results.fail();
-            Err(error)
-        }
+    // Whoever waits for this stage must not wait for ever, however it ends.
+    let unfinished = Unfinished(shared);
+    let result = build_stage(shared, stage)?;
+    shared.results.put(stage.index, result);
+    std::mem::forget(unfinished);
+    Ok(())
+}
+
+/// Ends all waiting when dropped.
+struct Unfinished<'a>(&'a Shared<'a>);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.0.results.fail();
     }
 }
 
