@@ -53,7 +53,7 @@ fn podman(bench: &Bench, verb: &[&str], source: PathBuf) -> f64 {
     // Podman leaves its store mounted onto itself.
     bench
         .scene
-        .sh(format!("umount -l '{0}/overlay' 2>/dev/null; rm -rf '{0}' '{1}'", root.display(), run.display()))
+        .sh(format!("umount -l '{0}/overlay' 2>/dev/null || true; rm -rf '{0}' '{1}'", root.display(), run.display()))
         .ok();
     elapsed
 }
