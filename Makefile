@@ -53,6 +53,12 @@ install: all ## to $(DESTDIR)$(PREFIX): the program, its links, manual pages, co
 	install -d $(DESTDIR)$(PREFIX)/sbin
 	ln -sf ../bin/layerfs $(DESTDIR)$(PREFIX)/sbin/mount.layerfs
 	ln -sf ../bin/layerfs $(DESTDIR)$(PREFIX)/sbin/mount.fuse.layerfs
+	$(TARGET)/release/layerfs man $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(TARGET)/release/layerfs completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/layerfs
+	$(TARGET)/release/layerfs completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_layerfs
+	$(TARGET)/release/layerfs completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/layerfs.fish
 
 clean: ## removes what was built here; the cache of tools and images stays
 	$(CARGO) clean

@@ -9,6 +9,7 @@ mod clients;
 mod crash;
 mod foreign_tars;
 mod image_tree;
+mod inspection;
 mod load_crash;
 mod mount_life;
 mod mount_ro;

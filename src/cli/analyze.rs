@@ -19,6 +19,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The image: a reference, an ID or a prefix of one
+    #[arg(add = clap_complete::ArgValueCompleter::new(super::complete::images))]
     image: String,
     /// The shape of the output
     #[arg(long, value_enum, default_value_t)]

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The mount: its name, or where it is mounted
-    #[arg(value_name = "NAME|MNT")]
+    #[arg(value_name = "NAME|MNT", add = clap_complete::ArgValueCompleter::new(super::complete::mounts))]
     mount: String,
     /// The name of the image
     #[arg(value_name = "REPOSITORY[:TAG]")]

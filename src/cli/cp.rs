@@ -17,7 +17,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// What to copy; with `/.` behind a directory, only what is in it
-    #[arg(value_name = "IMAGE:PATH")]
+    #[arg(value_name = "IMAGE:PATH", add = clap_complete::ArgValueCompleter::new(super::complete::image_paths))]
     from: String,
     /// Where to: into a directory that is there, under this name otherwise; `-` writes a tar to standard output
     #[arg(value_name = "DEST")]

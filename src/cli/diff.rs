@@ -18,10 +18,10 @@ use std::sync::Arc;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A writable mount (its name, or where it is mounted), or an image
-    #[arg(value_name = "NAME|MNT|IMAGE")]
+    #[arg(value_name = "NAME|MNT|IMAGE", add = clap_complete::ArgValueCompleter::new(super::complete::mounts_and_images))]
     old: String,
     /// An image to compare with
-    #[arg(value_name = "IMAGE")]
+    #[arg(value_name = "IMAGE", add = clap_complete::ArgValueCompleter::new(super::complete::images))]
     new: Option<String>,
     /// Compare IMAGE as of layer A with itself as of layer B; layers count from 0 at the bottom
     #[arg(long, value_name = "A..B", value_parser = parse_range, conflicts_with = "new")]

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A writable mount by its name or where it is mounted, or an image
-    #[arg(value_name = "NAME|MNT|IMAGE")]
+    #[arg(value_name = "NAME|MNT|IMAGE", add = clap_complete::ArgValueCompleter::new(super::complete::mounts_and_images))]
     source: String,
     /// A file [default: standard output]
     #[arg(short, long, value_name = "FILE")]

@@ -17,7 +17,7 @@ const COMMAND_MAX: usize = 45;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The image
-    #[arg(value_name = "IMAGE")]
+    #[arg(value_name = "IMAGE", add = clap_complete::ArgValueCompleter::new(super::complete::images))]
     image: String,
     /// Show whole IDs and commands
     #[arg(long)]

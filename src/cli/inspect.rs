@@ -15,7 +15,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Images, or names of writable mounts
-    #[arg(value_name = "NAME|IMAGE", required = true)]
+    #[arg(value_name = "NAME|IMAGE", required = true, add = clap_complete::ArgValueCompleter::new(super::complete::mounts_and_images))]
     names: Vec<String>,
     /// Of an image for several platforms, this one
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]

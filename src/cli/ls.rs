@@ -18,6 +18,7 @@ use time::macros::format_description;
 pub(super) struct Args {
     /// What to list; the root of the image where no path is given. docker://IMAGE:PATH looks at an image at its registry
     #[arg(required = true, value_name = "IMAGE[:PATH]")]
+    #[arg(add = clap_complete::ArgValueCompleter::new(super::complete::image_paths))]
     paths: Vec<String>,
     /// Say everything about each object
     #[arg(short)]

@@ -12,6 +12,8 @@ mod build_progress;
 mod cat;
 mod changes;
 mod commit;
+mod complete;
+mod completions;
 mod container_options;
 mod copy_out;
 mod cp;
@@ -32,6 +34,7 @@ mod load;
 mod login;
 mod logout;
 mod ls;
+mod man;
 mod mount;
 mod named;
 mod output;
@@ -61,7 +64,7 @@ pub use error::{Hinted, WithHint};
 pub use printable::{human_size, printable};
 
 use crate::store::Store;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -131,6 +134,8 @@ enum Verb {
     Fsck(fsck::Args),
     Login(login::Args),
     Logout(logout::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// Runs the program with the arguments of this process.
@@ -140,6 +145,7 @@ pub fn main() -> ExitCode {
     if let Some(printed) = overlay::print_version(&arguments) {
         return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+    clap_complete::CompleteEnv::with_factory(Cli::command).var(completions::VARIABLE).complete();
     let cli = Cli::parse_from(overlay::translate(arguments));
     init_log(cli.global.verbose);
     match run(&cli) {
@@ -188,6 +194,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Fsck(args) => fsck::run(args, global),
         Verb::Login(args) => login::run(args, global),
         Verb::Logout(args) => logout::run(args, global),
+        Verb::Completions(args) => completions::run(args),
+        Verb::Man(args) => man::run(args, Cli::command()),
     }
 }
 

@@ -21,6 +21,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The image: a name, an ID
+    #[arg(add = clap_complete::ArgValueCompleter::new(super::complete::images))]
     image: String,
     /// The directory, which must be empty
     #[arg(value_name = "MNT")]

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Names, IDs or beginnings of IDs
-    #[arg(value_name = "IMAGE", required = true)]
+    #[arg(value_name = "IMAGE", required = true, add = clap_complete::ArgValueCompleter::new(super::complete::images))]
     images: Vec<String>,
     /// Also when it has several names, is mounted, or a named mount is made of it
     #[arg(short, long)]

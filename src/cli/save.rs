@@ -15,7 +15,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Images by name or ID; a repository without a tag means all its tags
-    #[arg(value_name = "IMAGE", required = true)]
+    #[arg(value_name = "IMAGE", required = true, add = clap_complete::ArgValueCompleter::new(super::complete::images))]
     images: Vec<String>,
     /// A file or directory, or `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE` [default: standard output]
     #[arg(short, long, value_name = "FILE")]

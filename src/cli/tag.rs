@@ -11,6 +11,7 @@ use std::process::ExitCode;
 pub(super) struct Args {
     /// The image: a name, an ID or the beginning of one
     #[arg(value_name = "SOURCE_IMAGE[:TAG]")]
+    #[arg(add = clap_complete::ArgValueCompleter::new(super::complete::images))]
     source: String,
     /// The name to give
     #[arg(value_name = "TARGET_IMAGE[:TAG]")]

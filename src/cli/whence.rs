@@ -17,6 +17,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The image
+    #[arg(add = clap_complete::ArgValueCompleter::new(super::complete::images))]
     image: String,
     /// The path in it
     path: String,

@@ -3,7 +3,10 @@
 use super::control::{self, Request, Response};
 use super::registry::{absolute, mount_lines};
 use super::{MountError, MountRecord, Registry, attach};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,15 +33,27 @@ pub fn unmount(registry: &Registry, target: &Path, how: Unmount) -> Result<(), M
         let place = unrecorded(target).ok_or_else(|| MountError::NotMounted(target.display().to_string()))?;
         return take_away(&place, how);
     };
+    let process = pidfd(record.pid);
     let server = wait_for_end(registry, &record, how);
     take_away(&record.mount_point, how)?;
     if let Some(mut server) = server {
         // The end of the stream is the end of the server; an error says that it takes longer than anyone waits.
         if server.read(&mut [0]).is_err() {
             log::warn!("the server of {} has not ended yet", record.mount_point.display());
+        } else if let Some(process) = process {
+            let mut ends = [PollFd::new(&process, PollFlags::IN)];
+            // Whether it ended in time or not: there is nothing left to do about it.
+            let _ = poll(&mut ends, Some(&Timespec { tv_sec: 5, tv_nsec: 0 }));
         }
     }
     Ok(())
+}
+
+/// What becomes readable when the process `pid` has ended. Its descriptors are closed one after the other before that: the
+/// file system of an upper may still be in use when the connection to its server is not.
+fn pidfd(pid: u32) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    pidfd_open(pid, PidfdFlags::empty()).ok()
 }
 
 fn take_away(place: &Path, how: Unmount) -> Result<(), MountError> {

@@ -24,6 +24,7 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The image: a reference, an ID, or oci:DIR[:TAG], docker-archive:FILE, oci-archive:FILE
+    #[arg(add = clap_complete::ArgValueCompleter::new(crate::cli::complete::images))]
     image: String,
 }
 

@@ -1,0 +1,134 @@
+//! Looking into images: analyze, whence, cp, explore, completions, on images whose content is known by construction.
+
+use crate::support::{Image, Need, Scene};
+
+/// Three layers: 15 bytes deleted, 3 replaced, a copy for a change of mode, a name that would colour a terminal.
+fn known(needs: &[Need]) -> Option<Scene> {
+    let scene = Scene::begin(needs)?;
+    Image::new()
+        .layer("dir d\nfile d/a =1234567890\nfile d/b =12345\nfile f =123\nfile same #5000\nfile \\x1b[31mred =x")
+        .layer("whiteout d\nfile f =1234")
+        .layer("file same #5000 0755\nfile twin =twin\nfile new/twin =twin")
+        .write_oci(&scene.path("layout"), "known:1");
+    scene.layerfs(["load", "layout"]).ok();
+    Some(scene)
+}
+
+#[test]
+fn every_hidden_byte_is_told_once() {
+    let Some(scene) = known(&[]) else { return };
+    let told = scene.layerfs(["analyze", "--format", "json", "--duplicates-from", "1", "known:1"]).ok().json();
+    assert_eq!(told["hiddenBytes"], 15 + 3 + 5000);
+    let rows: Vec<(u64, &str, &str)> = told["hidden"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .map(|row| (row["bytes"].as_u64().unwrap(), row["path"].as_str().unwrap(), row["cause"].as_str().unwrap()))
+        .collect();
+    assert_eq!(rows, [(5000, "/same", "replaced"), (15, "/d", "deleted"), (3, "/f", "replaced")]);
+    assert_eq!(told["metadataOnlyCopies"].as_array().map(Vec::len), Some(1));
+    assert_eq!(told["duplicates"][0]["paths"], serde_json::json!(["/new/twin", "/twin"]));
+    scene.layerfs(["analyze", "--ci", "--max-wasted", "4k", "known:1"]).output().fails(1, &["5.02kB are hidden"]);
+    scene.layerfs(["analyze", "--ci", "--max-wasted", "6k", "known:1"]).ok();
+    scene.layerfs(["analyze", "--ci", "--min-efficiency", "90%", "known:1"]).output().fails(1, &["efficiency"]);
+    scene.layerfs(["analyze", "--max-wasted", "6k", "known:1"]).output().fails(2, &["--ci"]);
+    let text = scene.layerfs(["analyze", "known:1"]).ok().text();
+    assert!(!text.contains('\x1b'), "no escape reaches the terminal");
+    scene.layerfs(["analyze", "--html", "page.html", "known:1"]).ok();
+    let page = std::fs::read_to_string(scene.path("page.html")).expect("the page");
+    assert!(page.contains("\"hidden\":5018") && !page.contains("http"), "one page that needs nothing else");
+}
+
+#[test]
+fn the_layers_of_a_path_are_told() {
+    let Some(scene) = known(&[]) else { return };
+    let rows = scene.layerfs(["whence", "--format", "json", "known:1", "/d/a"]).ok().json();
+    assert_eq!(
+        (&rows[0]["deed"], &rows[1]["deed"], &rows[1]["path"]),
+        (&"written".into(), &"removed".into(), &"d".into())
+    );
+    assert_eq!(rows[0]["size"], 10);
+    scene.layerfs(["whence", "known:1", "/nothing"]).output().fails(1, &["no layer"]);
+    scene.layerfs(["whence", "known:1", "../x"]).output().fails(1, &["no path"]);
+}
+
+#[test]
+fn files_are_copied_out() {
+    let Some(scene) = known(&[Need::Program("tar")]) else { return };
+    scene.layerfs(["cp", "known:1:/f", "out"]).ok();
+    assert_eq!(std::fs::read(scene.path("out")).unwrap(), b"1234");
+    scene.layerfs(["cp", "known:1:/new", "tree"]).ok();
+    assert_eq!(std::fs::read(scene.path("tree/twin")).unwrap(), b"twin");
+    scene.dir("into");
+    scene.layerfs(["cp", "known:1:/new", "into"]).ok();
+    assert!(scene.path("into/new/twin").exists(), "into a directory that is there");
+    let listed = scene.sh("layerfs cp known:1:/new - | tar -tf -").env("PATH", path_with(&scene)).ok().text();
+    assert_eq!(listed, "new/\nnew/twin\n");
+    scene.layerfs(["cp", "known:1:/d", "gone"]).output().fails(1, &["no such file"]);
+}
+
+fn path_with(scene: &Scene) -> String {
+    let program = scene.program();
+    format!("{}:{}", program.parent().expect("a directory").display(), std::env::var("PATH").unwrap_or_default())
+}
+
+#[test]
+fn bash_completes_images_and_paths_in_them() {
+    let Some(scene) = known(&[Need::Program("bash")]) else { return };
+    let script = "source <(layerfs completions bash)
+        complete_words() { COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); COMP_TYPE=9; COMPREPLY=(); _clap_complete_layerfs layerfs; echo ${COMPREPLY[*]}; }
+        complete_words layerfs history kno
+        complete_words layerfs what";
+    let told = scene.run("bash").args(["-uc", script]).env("PATH", path_with(&scene)).ok().text();
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines, ["known:1", "whence"]);
+    let asked = |text: &str| {
+        scene
+            .layerfs(["--", "layerfs", "cat", text])
+            .env("COMPLETE", "fish")
+            .env("_CLAP_COMPLETE_INDEX", "2")
+            .ok()
+            .text()
+    };
+    assert_eq!(asked("known:1:/new/"), "known:1:/new/twin\n");
+    assert!(asked("known:1:/n").contains("known:1:/new/"));
+}
+
+#[test]
+fn the_explorer_works_in_a_small_terminal() {
+    let Some(scene) = known(&[Need::Program("tmux")]) else { return };
+    let socket = scene.path("tmux.sock").display().to_string();
+    let tmux = |arguments: &[&str]| scene.run("tmux").args(["-S", &socket]).args(arguments).ok().text();
+    let program = scene.program().display().to_string();
+    tmux(&[
+        "-f",
+        "/dev/null",
+        "new-session",
+        "-d",
+        "-x",
+        "80",
+        "-y",
+        "24",
+        &format!("{program} explore known:1; exec cat"),
+    ]);
+    // The screen is looked at until it shows what is waited for; the scene's watchdog ends a wait in vain.
+    let until = |wanted: &str| loop {
+        let screen = tmux(&["capture-pane", "-p"]);
+        if screen.contains(wanted) {
+            return screen;
+        }
+        std::thread::yield_now();
+    };
+    let screen = until("Tree at layer 2");
+    assert!(screen.contains('~') && screen.contains("same") && screen.contains("\\u{1b}[31mred"), "{screen}");
+    tmux(&["send-keys", "[", "c"]);
+    let screen = until("Tree at layer 1, changes only");
+    assert!(screen.lines().any(|line| line.contains('-') && line.contains(" d/")), "{screen}");
+    tmux(&["send-keys", "c", "/", "sa", "Enter"]);
+    let screen = until("/sa");
+    assert!(screen.contains("same") && !screen.contains("red"), "{screen}");
+    tmux(&["send-keys", "x"]);
+    until("00000000");
+    tmux(&["send-keys", "q", "q"]);
+    tmux(&["kill-server"]);
+}

@@ -1,0 +1,84 @@
+//! What the shell completes: images, named mounts, paths in images.
+//!
+//! Answers come from the store as it is at that moment. Whatever goes wrong, nothing is offered: a shell in the middle of a line
+//! is no place for an error.
+
+use super::image_argument::open_path;
+use super::registry_options::RegistryOptions;
+use crate::oci::Reference;
+use crate::store::Store;
+use crate::union::{Node, Stack};
+use clap::{Args, Command};
+use clap_complete::CompletionCandidate;
+use std::ffi::OsStr;
+
+/// The store of the environment; an option on the line being completed is not known here.
+fn store() -> Option<Store> {
+    let root = std::env::var_os("LAYERFS_ROOT").map_or_else(Store::default_root, Into::into);
+    root.exists().then(|| Store::open(&root).ok()).flatten()
+}
+
+fn candidates(begun: &OsStr, all: impl IntoIterator<Item = String>) -> Vec<CompletionCandidate> {
+    let begun = begun.to_string_lossy();
+    all.into_iter().filter(|text| text.starts_with(&*begun)).map(CompletionCandidate::new).collect()
+}
+
+/// Images by their names.
+pub(super) fn images(begun: &OsStr) -> Vec<CompletionCandidate> {
+    let images = store().and_then(|store| store.images().ok()).unwrap_or_default();
+    candidates(begun, images.iter().flat_map(|image| image.references.iter().map(Reference::familiar)))
+}
+
+/// Named writable mounts.
+pub(super) fn mounts(begun: &OsStr) -> Vec<CompletionCandidate> {
+    let containers = store().and_then(|store| store.containers().ok()).unwrap_or_default();
+    candidates(begun, containers.into_iter().map(|container| container.record.name))
+}
+
+/// Named writable mounts and images.
+pub(super) fn mounts_and_images(begun: &OsStr) -> Vec<CompletionCandidate> {
+    let mut found = mounts(begun);
+    found.extend(images(begun));
+    found
+}
+
+/// `IMAGE:PATH`: images first, then what is in the directory of the path.
+pub(super) fn image_paths(begun: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(text) = begun.to_str() else { return Vec::new() };
+    let Some(directory) = text.rfind('/').filter(|_| text.contains(":/")).and_then(|at| text.get(..=at)) else {
+        let mut found = images(begun);
+        found.extend(images(begun).iter().map(|image| {
+            let mut with_path = image.get_value().to_os_string();
+            with_path.push(":/");
+            CompletionCandidate::new(with_path)
+        }));
+        return found;
+    };
+    candidates(begun, listed(directory).unwrap_or_default())
+}
+
+/// The names of the directory `text`, `IMAGE:/DIR/`, each behind it; directories end in a slash.
+fn listed(text: &str) -> Option<Vec<String>> {
+    let (_image, stack, path) = open_path(&store()?, text, &offline()?).ok()?;
+    let Some(Node::Directory(directory)) = stack.resolve_following(&path, true).ok()? else { return None };
+    let listing = stack.list(&directory.sources).ok()?;
+    let named = |listed: crate::union::Listed<'_>| {
+        let name = std::str::from_utf8(listed.name).ok()?;
+        let name = Some(name).filter(|name| !name.contains(char::is_control))?;
+        let slash = if leads_to_directory(&stack, &path, name) { "/" } else { "" };
+        Some(format!("{text}{name}{slash}"))
+    };
+    Some(listing.iter().filter_map(named).collect())
+}
+
+fn leads_to_directory(stack: &Stack, path: &[u8], name: &str) -> bool {
+    let path = [path, b"/", name.as_bytes()].concat();
+    stack.resolve_following(&path, true).ok().flatten().is_some_and(|node| node.kind().is_directory())
+}
+
+/// The options of registries as they are without any on the line.
+fn offline() -> Option<RegistryOptions> {
+    let command = RegistryOptions::augment_args(Command::new("complete"));
+    let matches = command.try_get_matches_from(["complete"]).ok()?;
+    <RegistryOptions as clap::FromArgMatches>::from_arg_matches(&matches).ok()
+}
