@@ -79,7 +79,7 @@ fn bash_completes_images_and_paths_in_them() {
         complete_words() { COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); COMP_TYPE=9; COMPREPLY=(); _clap_complete_layerfs layerfs; echo ${COMPREPLY[*]}; }
         complete_words layerfs history kno
         complete_words layerfs what";
-    let told = scene.run("bash").args(["-uc", script]).env("PATH", path_with(&scene)).ok().text();
+    let told = scene.run("bash").args(["-c", script]).env("PATH", path_with(&scene)).ok().text();
     let lines: Vec<&str> = told.lines().collect();
     assert_eq!(lines, ["known:1", "whence"]);
     let asked = |text: &str| {
