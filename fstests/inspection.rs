@@ -76,7 +76,7 @@ fn path_with(scene: &Scene) -> String {
 fn bash_completes_images_and_paths_in_them() {
     let Some(scene) = known(&[Need::Program("bash")]) else { return };
     let script = "source <(layerfs completions bash)
-        complete_words() { COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); COMP_TYPE=9; COMPREPLY=(); _clap_complete_layerfs layerfs; echo ${COMPREPLY[*]}; }
+        complete_words() { COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); COMP_TYPE=9; COMPREPLY=(); _clap_complete_layerfs layerfs \"${@: -1}\"; echo ${COMPREPLY[*]}; }
         complete_words layerfs history kno
         complete_words layerfs what";
     let told = scene.run("bash").args(["-c", script]).env("PATH", path_with(&scene)).ok().text();
