@@ -78,7 +78,7 @@ fn bash_completes_images_and_paths_in_them() {
     let script = "source <(layerfs completions bash)
         complete_words() { COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); COMP_TYPE=9; COMPREPLY=(); _clap_complete_layerfs layerfs \"${@: -1}\"; echo ${COMPREPLY[*]}; }
         complete_words layerfs history kno
-        complete_words layerfs what";
+        complete_words layerfs whe";
     let told = scene.run("bash").args(["-c", script]).env("PATH", path_with(&scene)).ok().text();
     let lines: Vec<&str> = told.lines().collect();
     assert_eq!(lines, ["known:1", "whence"]);
