@@ -229,7 +229,7 @@ fn nothing_survives_the_runner() {
     let Some(scene) = Scene::begin(NEEDS) else { return };
     for &who in ALL {
         let runner = Runner::new(&scene, who);
-        let mut child = runner.start("doomed", "setsid sleep 1000 &");
+        let mut child = runner.start("doomed", "setsid sleep 1000 & true");
         child.kill().expect("killed");
         child.wait().expect("reaped");
         let begun = Instant::now();
