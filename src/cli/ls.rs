@@ -184,9 +184,9 @@ fn time_text(meta: &Meta) -> String {
     text.unwrap_or_else(|| meta.mtime.seconds.to_string())
 }
 
-/// Type and permissions as ls(1) writes them.
-fn mode_text(meta: &Meta) -> String {
-    let kind = match meta.kind {
+/// A type as ls(1) writes it.
+pub(super) fn kind_letter(kind: FileKind) -> char {
+    match kind {
         FileKind::File => '-',
         FileKind::Directory => 'd',
         FileKind::Symlink => 'l',
@@ -194,8 +194,12 @@ fn mode_text(meta: &Meta) -> String {
         FileKind::BlockDevice => 'b',
         FileKind::Fifo => 'p',
         FileKind::Socket => 's',
-    };
-    let mut text = String::from(kind);
+    }
+}
+
+/// Type and permissions as ls(1) writes them.
+fn mode_text(meta: &Meta) -> String {
+    let mut text = String::from(kind_letter(meta.kind));
     for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
         let bits = meta.permissions >> shift;
         text.push(if bits & 4 != 0 { 'r' } else { '-' });

@@ -2,6 +2,7 @@
 
 use super::explore::instructions;
 use super::image_argument::open_image;
+use super::ls::kind_letter;
 use super::output::Format;
 use super::{Global, human_size, printable};
 use crate::analyze::{Touch, TouchKind, history_of};
@@ -60,7 +61,7 @@ fn text(stack: &Stack, touch: &Touch) -> anyhow::Result<String> {
             let digest = digest(stack, touch.layer, *ino, meta.kind)?
                 .map_or_else(String::new, |hex| format!("  sha256:{}", hex.get(..12).unwrap_or_default()));
             let hides = if *opaque && meta.kind.is_directory() { "  hides what was in it" } else { "" };
-            let (kind, owner) = (letter(meta.kind), format!("{}:{}", meta.uid, meta.gid));
+            let (kind, owner) = (kind_letter(meta.kind), format!("{}:{}", meta.uid, meta.gid));
             format!("{kind}{:04o} {owner:>9} {:>8}{digest}{hides}", meta.permissions, human_size(meta.size))
         }
         TouchKind::LinkBelow { target } => format!("hard link to /{} of the layers below", printable(target)),
@@ -74,7 +75,7 @@ fn row(stack: &Stack, touch: &Touch, by: &str) -> anyhow::Result<Value> {
     let facts = match &touch.kind {
         TouchKind::Object { ino, meta, implied, opaque } => json!({
             "deed": if *implied { "passed" } else { "written" },
-            "type": letter(meta.kind).to_string(),
+            "type": kind_letter(meta.kind).to_string(),
             "mode": format!("{:04o}", meta.permissions), "uid": meta.uid, "gid": meta.gid, "size": meta.size,
             "mtime": meta.mtime.seconds, "opaque": *opaque && meta.kind.is_directory(),
             "digest": digest(stack, touch.layer, *ino, meta.kind)?.map(|hex| format!("sha256:{hex}")),
@@ -87,18 +88,6 @@ fn row(stack: &Stack, touch: &Touch, by: &str) -> anyhow::Result<Value> {
         row.extend(facts);
     }
     Ok(row)
-}
-
-fn letter(kind: FileKind) -> char {
-    match kind {
-        FileKind::File => '-',
-        FileKind::Directory => 'd',
-        FileKind::Symlink => 'l',
-        FileKind::CharDevice => 'c',
-        FileKind::BlockDevice => 'b',
-        FileKind::Fifo => 'p',
-        FileKind::Socket => 's',
-    }
 }
 
 /// The SHA-256 of a file's content in hex.
