@@ -60,7 +60,7 @@ impl LayerFs {
 
     fn copy_file(&self, writable: &Writable, ino: Ino, source: Source, want: Want) -> FsResult<LocalIno> {
         let layer = self.layer(source)?;
-        let meta = layer.meta(source.ino)?;
+        let meta = layer.stored_meta(source.ino)?;
         let elsewhere = self.data_elsewhere.read().get(&ino).copied();
         let data = elsewhere.unwrap_or(source);
         let content = match want {
@@ -129,7 +129,7 @@ impl LayerFs {
                 return Ok(local);
             }
             let layer = self.layer(made.metadata)?;
-            let meta = layer.meta(made.metadata.ino)?;
+            let meta = layer.stored_meta(made.metadata.ino)?;
             let local = made.metadata.ino;
             let copied = Copied { layer, local, data: (layer, local), meta: &meta, ino };
             let staged = writable.upper.stage(&copied, Content::First(0))?;

@@ -1,6 +1,6 @@
 //! One handler a request: log, one call into the filesystem, one reply.
 
-use super::attr::{FOREVER, file_attr, file_type, negative};
+use super::attr::{file_attr, file_type, negative};
 use super::capabilities::{OpenMode, Wishes, negotiate};
 use super::counters::{Counters, Operation};
 use super::errno::errno;
@@ -27,7 +27,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// A number is never used for two objects, so one generation is enough.
 const GENERATION: Generation = Generation(0);
@@ -61,13 +61,23 @@ pub(super) struct Adapter {
     pub(super) failed_writes: Sender<u64>,
     /// Everything is shown as root's.
     pub(super) squash: bool,
+    /// Every directory is shown with a link count of 1.
+    pub(super) static_nlink: bool,
+    /// How long the kernel may keep what it is told.
+    pub(super) timeout: Duration,
 }
 
 impl Adapter {
     /// Attributes as the kernel is to see them.
     fn shown(&self, attr: &Attr) -> FileAttr {
-        let attr = file_attr(attr);
-        if self.squash { FileAttr { uid: 0, gid: 0, ..attr } } else { attr }
+        let mut shown = file_attr(attr);
+        if self.squash {
+            (shown.uid, shown.gid) = (0, 0);
+        }
+        if self.static_nlink && attr.meta.kind.is_directory() {
+            shown.nlink = 1;
+        }
+        shown
     }
 
     /// Counts and logs a request and makes the call that answers it.
@@ -93,7 +103,7 @@ impl Adapter {
     /// Answers with the entry that was made.
     fn reply_entry(&self, made: Result<Attr, Errno>, reply: ReplyEntry) {
         match made {
-            Ok(attr) => reply.entry(&FOREVER, &self.shown(&attr), GENERATION),
+            Ok(attr) => reply.entry(&self.timeout, &self.shown(&attr), GENERATION),
             Err(errno) => reply.error(errno),
         }
         self.spinner.wait();
@@ -169,8 +179,8 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match self.call(Operation::Lookup, parent.0, || self.fs.lookup(Ino(parent.0), name.as_bytes())) {
-            Ok(Some(attr)) => reply.entry(&FOREVER, &self.shown(&attr), GENERATION),
-            Ok(None) => reply.entry(&FOREVER, &negative(), GENERATION),
+            Ok(Some(attr)) => reply.entry(&self.timeout, &self.shown(&attr), GENERATION),
+            Ok(None) => reply.entry(&self.timeout, &negative(), GENERATION),
             Err(errno) => reply.error(errno),
         }
         self.spinner.wait();
@@ -183,7 +193,7 @@ impl Filesystem for Adapter {
 
     fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
         match self.call(Operation::Getattr, ino.0, || self.fs.getattr(Ino(ino.0))) {
-            Ok(attr) => reply.attr(&FOREVER, &self.shown(&attr)),
+            Ok(attr) => reply.attr(&self.timeout, &self.shown(&attr)),
             Err(errno) => reply.error(errno),
         }
         self.spinner.wait();
@@ -286,7 +296,7 @@ impl Filesystem for Adapter {
             self.fs.readdirplus(Ino(ino.0), offset, &mut |entry, attr| {
                 let name = OsStr::from_bytes(entry.name);
                 let number = INodeNo(entry.ino.0);
-                full(reply.add(number, entry.next, name, &FOREVER, &self.shown(attr), GENERATION))
+                full(reply.add(number, entry.next, name, &self.timeout, &self.shown(attr), GENERATION))
             })
         });
         match answer {
@@ -316,7 +326,7 @@ impl Filesystem for Adapter {
     ) {
         let changes = changes(mode, (uid, gid), size, (atime, mtime));
         match self.call(Operation::Setattr, ino.0, || self.fs.setattr(Ino(ino.0), &changes, request.uid() != 0)) {
-            Ok(attr) => reply.attr(&FOREVER, &self.shown(&attr)),
+            Ok(attr) => reply.attr(&self.timeout, &self.shown(&attr)),
             Err(errno) => reply.error(errno),
         }
         self.spinner.wait();
@@ -364,7 +374,7 @@ impl Filesystem for Adapter {
     ) {
         let new = NewObject { kind: NewKind::File, permissions: mode & 0o7777, creator: creator(request, umask) };
         match self.call(Operation::Create, parent.0, || self.fs.create(Ino(parent.0), name.as_bytes(), &new)) {
-            Ok(attr) => reply.created(&FOREVER, &self.shown(&attr), GENERATION, FileHandle(0), self.open_flags()),
+            Ok(attr) => reply.created(&self.timeout, &self.shown(&attr), GENERATION, FileHandle(0), self.open_flags()),
             Err(errno) => reply.error(errno),
         }
         self.spinner.wait();

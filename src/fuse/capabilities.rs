@@ -66,6 +66,8 @@ pub(super) struct Wishes {
     pub(super) acl: bool,
     /// Changes are taken.
     pub(super) writable: bool,
+    /// Writes may be gathered.
+    pub(super) writeback: bool,
 }
 
 /// Agrees on what both sides can do; returns how opens are answered after all.
@@ -74,7 +76,9 @@ pub(super) fn negotiate(config: &mut KernelConfig, wishes: Wishes) -> OpenMode {
         ask(config, capability);
     }
     for &capability in WANTED_TO_WRITE.iter().filter(|_| wishes.writable) {
-        ask(config, capability);
+        if wishes.writeback || capability != InitFlags::FUSE_WRITEBACK_CACHE {
+            ask(config, capability);
+        }
     }
     if wishes.acl {
         ask(config, InitFlags::FUSE_POSIX_ACL);

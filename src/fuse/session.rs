@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 /// How requests are answered.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +29,12 @@ pub struct ServerOptions {
     /// Whether the kernel is shown root as the owner of everything, for a user namespace that has nobody else. The filesystem
     /// keeps the true owners.
     pub squash: bool,
+    /// How long the kernel may keep names and attributes without asking again; none is for ever.
+    pub timeout: Option<Duration>,
+    /// The kernel is shown a link count of 1 for every directory.
+    pub static_nlink: bool,
+    /// The kernel may gather writes before it passes them on.
+    pub writeback: bool,
 }
 
 impl Default for ServerOptions {
@@ -38,6 +45,9 @@ impl Default for ServerOptions {
             threads: default_threads(),
             spin: true,
             squash: false,
+            timeout: None,
+            static_nlink: false,
+            writeback: true,
         }
     }
 }
@@ -82,9 +92,11 @@ impl Server {
             failed_writes,
             fs: Arc::clone(&fs),
             counters: Arc::clone(&counters),
-            wishes: Wishes { open_mode: options.open_mode, acl: options.acl, writable },
+            wishes: Wishes { open_mode: options.open_mode, acl: options.acl, writable, writeback: options.writeback },
             open_mode: options.open_mode,
             squash: options.squash,
+            static_nlink: options.static_nlink,
+            timeout: options.timeout.unwrap_or(super::attr::FOREVER),
             spinner: Spinner::new(watched, from_memory),
         };
         let mut config = Config::default();

@@ -44,7 +44,8 @@ fn mount_directly(mount_point: &Path, source: &str, options: &MountOptions) -> R
     if options.allow_other {
         data.push_str(",allow_other");
     }
-    if let Some(context) = &options.context {
+    // As mount(8) does: without SELinux its options would be refused, and have nothing to say.
+    if let Some(context) = options.context.as_ref().filter(|_| has_selinux()) {
         data.push(',');
         data.push_str(context);
     }
@@ -54,6 +55,11 @@ fn mount_directly(mount_point: &Path, source: &str, options: &MountOptions) -> R
     rustix::mount::mount(source, mount_point, kind, options.flags(), data.as_c_str())
         .map_err(|cause| failed(cause.into()))?;
     Ok(Attached { device, permissions_checked: true })
+}
+
+fn has_selinux() -> bool {
+    std::fs::read_to_string("/proc/filesystems")
+        .is_ok_and(|list| list.lines().any(|line| line.ends_with("\tselinuxfs")))
 }
 
 fn open_device() -> Result<OwnedFd, MountError> {
@@ -69,6 +75,9 @@ fn mount_by_helper(mount_point: &Path, source: &str, options: &MountOptions) -> 
         return Err(MountError::AllowOther);
     }
     let helper = find_helper().ok_or(MountError::NoHelper)?;
+    if let Some(context) = options.context.as_ref().filter(|_| has_selinux()) {
+        log::warn!("{context} is not set: fusermount3 passes no SELinux contexts on");
+    }
     let context = |context: &str| {
         let context = context.to_owned();
         move |cause: Errno| MountError::Io { context, source: cause.into() }

@@ -3,6 +3,7 @@
 use super::MountError;
 use crate::fuse::OpenMode;
 use rustix::mount::MountFlags;
+use std::time::Duration;
 
 /// How a mount is to behave.
 #[derive(Debug, Clone)]
@@ -31,6 +32,12 @@ pub struct MountOptions {
     pub acl: bool,
     /// The SELinux context option, `context=...`, passed on to the kernel.
     pub context: Option<String>,
+    /// How long the kernel may keep names and attributes without asking again; none is for ever.
+    pub timeout: Option<Duration>,
+    /// Every directory has a link count of 1.
+    pub static_nlink: bool,
+    /// The kernel gathers writes before it passes them on.
+    pub writeback: bool,
     /// The mount's source as it is shown, instead of the image.
     pub source: Option<String>,
     /// The type shown behind `fuse.`.
@@ -56,6 +63,9 @@ impl Default for MountOptions {
             volatile: false,
             acl: true,
             context: None,
+            timeout: None,
+            static_nlink: false,
+            writeback: true,
             source: None,
             subtype: "layerfs".to_owned(),
             open_mode: None,
@@ -84,7 +94,7 @@ impl MountOptions {
             "ro" => self.read_only = true,
             "rw" if self.read_only => return Err(bad("an image is mounted read-only; --rw makes a writable mount")),
             "atime" | "strictatime" | "relatime" => self.atime = true,
-            "noatime" => self.atime = false,
+            "noatime" | "norelatime" | "nostrictatime" => self.atime = false,
             "sync" => self.sync = true,
             "async" => self.sync = false,
             "dirsync" => self.dirsync = true,
@@ -99,10 +109,22 @@ impl MountOptions {
             | "nouser"
             | "users"
             | "owner"
+            | "group"
+            | "nomand"
+            | "iversion"
+            | "noiversion"
+            | "lazytime"
+            | "nolazytime"
+            | "silent"
+            | "loud"
+            | "diratime"
+            | "nodiratime"
             | "nofail"
             | "_netdev"
             | "defaults" => {}
             _ => match option.split_once('=') {
+                // Written by mount(8) itself, for umount(8).
+                Some(("user" | "comment", _)) => {}
                 Some(("fsname" | "source", value)) => self.source = Some(value.to_owned()),
                 Some(("subtype", value)) => value.clone_into(&mut self.subtype),
                 Some(("opens", "zero-message")) => self.open_mode = Some(OpenMode::ZeroMessage),
@@ -168,6 +190,6 @@ mod tests {
         ] {
             assert_eq!(options.apply(list).unwrap_err().to_string(), message);
         }
-        options.apply("defaults,nofail,x-systemd.automount,x-gvfs-name=a").unwrap();
+        options.apply("defaults,nofail,x-systemd.automount,x-gvfs-name=a,user=me,comment=x,lazytime,group").unwrap();
     }
 }

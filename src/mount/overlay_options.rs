@@ -6,6 +6,7 @@ use crate::union::MAX_LOWERS;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Whether directories of lower layers can be renamed (`redirect_dir=`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,21 +108,30 @@ impl OverlayOptions {
                 };
             }
             (b"volatile", ..) => self.volatile = true,
+            (b"fsync", _, Some(value)) => self.volatile = !flag(value).ok_or_else(|| bad(FLAG))?,
+            (b"static_nlink", ..) => self.mount.static_nlink = true,
+            (b"writeback", _, Some(value)) => self.mount.writeback = flag(value).ok_or_else(|| bad(FLAG))?,
+            (b"timeout", _, Some(value)) => {
+                let seconds = value.parse().ok().and_then(seconds).ok_or_else(|| bad("is a number of seconds"))?;
+                self.mount.timeout = Some(seconds);
+            }
             (b"noacl", ..) => self.noacl = true,
-            (b"context" | b"fscontext" | b"defcontext" | b"rootcontext", _, Some(value)) => {
-                self.mount.context = Some(format!("{}={value}", String::from_utf8_lossy(key)));
+            (b"context" | b"fscontext" | b"defcontext" | b"rootcontext", _, Some(_)) => {
+                // With the quotes that podman puts around it: the kernel takes them off.
+                let contexts = self.mount.context.take().map(|others| others + ",").unwrap_or_default();
+                self.mount.context = Some(contexts + &shown);
             }
             (b"rw", ..) => self.mount.read_only = false,
-            // What is so in any case: our index is always there, directories always have one link, inode numbers never
-            // change, and caches never expire.
-            (b"index" | b"xino", _, Some("on" | "off" | "auto"))
-            | (b"nfs_export", _, Some("off"))
-            | (b"uuid", _, Some("on" | "off" | "null" | "auto"))
-            | (b"static_nlink" | b"lazytime" | b"nolazytime" | b"silent" | b"loud" | b"diratime" | b"nodiratime", ..) =>
-                {}
-            (b"timeout", _, Some(value)) => {
-                value.parse::<f64>().map_err(|_| bad("is a number of seconds"))?;
+            (b"noxattrs", _, Some(value)) if flag(value) == Some(true) => {
+                return Err(bad("is not supported: owners and whiteouts need extended attributes"));
             }
+            (b"plugins", ..) => return Err(bad("is not supported: layers are directories")),
+            // What is so in any case, whatever is asked for; docs/semantics.md says of each why.
+            (b"index" | b"xino", _, Some("on" | "off" | "auto"))
+            | (b"nfs_export" | b"verity", _, Some("off"))
+            | (b"uuid", _, Some("on" | "off" | "null" | "auto"))
+            | (b"threaded" | b"fast_ino" | b"fast_ino_check" | b"noxattrs" | b"max_write", _, Some(_))
+            | (b"kernel_cache" | b"splice_read" | b"splice_write" | b"splice_move", None, _) => {}
             _ => self.mount.apply_one(&shown)?,
         }
         Ok(())
@@ -143,7 +153,8 @@ impl OverlayOptions {
     }
 }
 
-const MAPPING: &str = "is a list of CONTAINER:HOST:LENGTH";
+const MAPPING: &str = "is a list of DISK:MOUNT:LENGTH";
+const FLAG: &str = "is 0 or 1";
 
 fn id_map(text: &str) -> Option<IdMap> {
     IdMap::parse(text).ok()
@@ -157,12 +168,28 @@ fn switch(value: &str) -> Option<bool> {
     }
 }
 
-/// The parts between separators that no backslash stands before. The backslashes stay.
+fn flag(value: &str) -> Option<bool> {
+    value.parse().ok().map(|number: i64| number != 0)
+}
+
+/// A time as the option `timeout` gives it; more than the kernel can count is for ever.
+fn seconds(number: f64) -> Option<Duration> {
+    let whole = number.is_finite() && number >= 0.0;
+    whole.then(|| Duration::from_secs_f64(number.min(f64::from(u32::MAX))))
+}
+
+/// The parts between separators that no backslash stands before, and that are not in a value between double quotes. The
+/// backslashes and quotes stay.
 fn split(text: &[u8], separator: u8) -> Vec<Vec<u8>> {
     let mut parts = vec![Vec::new()];
-    let mut escaped = false;
+    let (mut escaped, mut quoted) = (false, false);
+    let mut before = None;
     for &byte in text {
-        if byte == separator && !escaped {
+        let last = before.replace(byte);
+        if byte == b'"' && !escaped {
+            quoted = !quoted && last == Some(b'=');
+        }
+        if byte == separator && !escaped && !quoted {
             parts.push(Vec::new());
             continue;
         }
@@ -211,16 +238,71 @@ mod tests {
         assert_eq!(options.lowers, ["/1", "/2:x"].map(PathBuf::from));
     }
 
+    /// What podman and buildah pass (containers/storage, drivers/overlay/overlay.go): layers, options of storage.conf, SELinux label,
+    /// ID maps with a colon before the first number, `xattr_permissions`.
     #[test]
-    fn options_of_the_peers_are_understood() {
-        let options = parse(&[
-            "lowerdir=/l,upperdir=/u,workdir=/w,uidmapping=0:1000:1:1:100000:65536,squash_to_gid=5,volatile,noacl",
-            "xattr_permissions=2,static_nlink,timeout=0,allow_other,default_permissions,index=off,nfs_export=off",
-            "redirect_dir=on,metacopy=on,userxattr,xino=off,lazytime,noatime,ro,nodev,fsync=0",
-        ]);
-        assert_eq!(options.unwrap_err().to_string(), "unknown mount option `fsync=0`");
-        let options = parse(&["lowerdir=/l,uidmapping=0:1000:1,squash_to_root,redirect_dir=on,suid"]).unwrap();
-        assert_eq!((options.owners.squash_uid, options.redirect), (Some(0), Redirect::On));
+    fn options_of_podman_are_understood() {
+        let options = parse(&[concat!(
+            "lowerdir=/l/A:/l/B:/l/B/../diff1,upperdir=/u/diff,workdir=/u/work,fsync=0,metacopy=on,volatile,",
+            r#"context="system_u:object_r:container_file_t:s0:c1,c2","#,
+            "uidmapping=:0:1000:1:1:100000:65536,gidmapping=:0:1000:1:1:100000:65536,xattr_permissions=2",
+        )]);
+        let options = options.unwrap();
+        assert_eq!(options.lowers, ["/l/A", "/l/B", "/l/B/../diff1"].map(PathBuf::from));
+        let context = r#"context="system_u:object_r:container_file_t:s0:c1,c2""#;
+        assert_eq!(options.mount.context.as_deref(), Some(context));
+        assert!(options.volatile && options.metacopy && options.override_stat);
+        assert_eq!(
+            (options.owners.to_mount(0, 5), options.owners.to_disk(1000, 100_004)),
+            ((1000, 100_004), Some((0, 5)))
+        );
+        let options = parse(&["lowerdir=/l,squash_to_uid=1000,squash_to_gid=100"]).unwrap();
+        assert_eq!(options.owners.to_mount(5, 6), (1000, 100));
+        let options = parse(&["lowerdir=/d:/l/A"]).unwrap();
+        assert_eq!((options.upper, options.lowers.len()), (None, 2));
+    }
+
+    #[test]
+    fn options_of_fuse_overlayfs_are_understood() {
+        let options =
+            parse(&["lowerdir=/l,upperdir=/u,workdir=/w,squash_to_root,static_nlink,noacl,timeout=2.5"]).unwrap();
+        assert_eq!(options.owners.to_mount(5, 6), (0, 0));
+        assert!(options.mount.static_nlink && options.noacl && options.mount.writeback && !options.volatile);
+        assert_eq!(options.mount.timeout, Some(Duration::from_millis(2500)));
+        let timeout =
+            |value: &str| parse(&[&format!("lowerdir=/l,timeout={value}")]).map(|options| options.mount.timeout);
+        assert_eq!(timeout("0").unwrap(), Some(Duration::ZERO));
+        assert_eq!(timeout("1e30").unwrap(), Some(Duration::from_secs(u32::MAX.into())));
+        for wrong in ["-1", "inf", "nan", "soon", ""] {
+            let message = format!("mount option `timeout={wrong}`: is a number of seconds");
+            assert_eq!(timeout(wrong).unwrap_err().to_string(), message);
+        }
+        let options =
+            parse(&["lowerdir=/l,writeback=0,threaded=1,fast_ino=1,noxattrs=0,fsync=1,redirect_dir=off"]).unwrap();
+        assert!(!options.mount.writeback && !options.volatile);
+        for (value, kept) in [("", true), ("=0", false), ("=1", true), ("=2", true)] {
+            assert_eq!(
+                parse(&[&format!("lowerdir=/l,xattr_permissions{value}")]).unwrap().override_stat,
+                kept,
+                "{value}"
+            );
+        }
+        parse(&["allow_other,default_permissions,kernel_cache,max_write=131072,splice_read", "lowerdir=/l"]).unwrap();
+    }
+
+    #[test]
+    fn options_of_the_kernel_and_of_mount_are_understood() {
+        let lists = [
+            "redirect_dir=on,metacopy=on,userxattr,index=off,nfs_export=off,uuid=null,verity=off",
+            "redirect_dir=nofollow,metacopy=off,index=on,xino=auto,uuid=on",
+            "rw,suid,dev,exec,relatime,async,lazytime,diratime,silent,iversion,group,user=me,_netdev,nofail,x-a.b=c",
+            "ro,nosuid,nodev,noexec,noatime,nodiratime,sync,dirsync,loud,noiversion,nolazytime,norelatime,comment=c",
+        ];
+        for list in lists {
+            parse(&[list, "lowerdir=/l"]).unwrap_or_else(|error| panic!("{list}: {error}"));
+        }
+        let options = parse(&["lowerdir=/l,redirect_dir=on,metacopy=on,userxattr"]).unwrap();
+        assert_eq!((options.redirect, options.metacopy, options.userxattr), (Redirect::On, true, true));
     }
 
     #[test]
@@ -232,6 +314,13 @@ mod tests {
             ("lowerdir=/l,colour=red", "unknown mount option `colour=red`"),
             ("lowerdir=/l,redirect_dir=maybe", "mount option `redirect_dir=maybe`: is on, off, follow or nofollow"),
             ("lowerdir=/l::/m", "mount option `lowerdir=/l::/m`: has an empty path"),
+            ("lowerdir=/l,index=maybe", "unknown mount option `index=maybe`"),
+            ("lowerdir=/l,nfs_export=on", "unknown mount option `nfs_export=on`"),
+            ("lowerdir=/l,uidmapping=0:1", "mount option `uidmapping=0:1`: is a list of DISK:MOUNT:LENGTH"),
+            ("lowerdir=/l,squash_to_uid=me", "mount option `squash_to_uid=me`: is a user ID"),
+            ("lowerdir=/l,xattr_permissions=3", "mount option `xattr_permissions=3`: is 0, 1 or 2"),
+            ("lowerdir=/l,writeback=no", "mount option `writeback=no`: is 0 or 1"),
+            ("lowerdir=/l,plugins=a", "mount option `plugins=a`: is not supported: layers are directories"),
         ] {
             assert_eq!(parse(&[list]).unwrap_err().to_string(), message, "{list}");
         }

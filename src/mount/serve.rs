@@ -101,6 +101,9 @@ fn serve_attached(
     let mut options = ServerOptions { acl, ..ServerOptions::default() };
     options.open_mode = plan.options.open_mode.unwrap_or(options.open_mode);
     options.threads = plan.options.threads.unwrap_or(options.threads);
+    options.timeout = plan.options.timeout;
+    options.static_nlink = plan.options.static_nlink;
+    options.writeback = plan.options.writeback;
     let fs = Arc::new(fs);
     let server = Server::new(Arc::clone(&fs), attached.device, options)?;
     tuning::raise_read_ahead(place);

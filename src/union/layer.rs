@@ -166,6 +166,11 @@ pub trait Layer: fmt::Debug + Send + Sync {
     /// The metadata of `ino`.
     fn meta(&self, ino: LocalIno) -> LayerResult<Meta>;
 
+    /// The same with owner and group as the layer holds them, where [`Layer::meta`] shows others: what a copy has to be given.
+    fn stored_meta(&self, ino: LocalIno) -> LayerResult<Meta> {
+        self.meta(ino)
+    }
+
     /// The target of the symlink `ino`.
     fn read_link(&self, ino: LocalIno) -> LayerResult<Cow<'_, [u8]>>;
 

@@ -153,8 +153,8 @@ impl DirLayer {
         Ok(parsed.stands_for.map(|(kind, _)| kind))
     }
 
-    /// Owner and mode as the mount shows them.
-    pub(super) fn present(&self, object: &Object, ino: LocalIno, meta: &mut Meta) -> io::Result<()> {
+    /// Owner and mode as they are stored: in the object itself or in what stands for them.
+    pub(super) fn apply_override(&self, object: &Object, ino: LocalIno, meta: &mut Meta) -> io::Result<()> {
         if let Some(name) = self.options.override_stat
             && meta.kind != FileKind::Symlink
             && let Some(value) = object.xattr(name)?
@@ -164,7 +164,6 @@ impl DirLayer {
         if let Some(owner) = self.options.side.as_ref().and_then(|side| side.get(ino)?.owner) {
             owner.apply(meta);
         }
-        (meta.uid, meta.gid) = self.options.owners.to_mount(meta.uid, meta.gid);
         Ok(())
     }
 }

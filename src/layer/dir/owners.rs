@@ -90,36 +90,39 @@ fn parse_type(text: &str) -> Result<Option<(FileKind, DeviceNumber)>, MalformedO
     })
 }
 
-/// A map of IDs: ranges `first in the mount : first on disk : length`. Empty maps everything to itself.
+/// A map of IDs: ranges `first on disk : first in the mount : length`. Empty maps everything to itself.
+///
+/// podman calls the first the container's ID and the second the host's (containers/storage, drivers/overlay): layers are stored with
+/// the IDs of a container, and a mount shows those that become them again in the container's user namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IdMap(Vec<(u32, u32, u32)>);
 
 /// A map that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("ID mapping {0:?} is not a list of CONTAINER:HOST:LENGTH")]
+#[error("ID mapping {0:?} is not a list of DISK:MOUNT:LENGTH")]
 pub struct MalformedMap(pub String);
 
 impl IdMap {
-    /// Reads ranges `container:host:length`, one after the other, separated by `:` or `,`.
+    /// Reads ranges `disk:mount:length`, one after the other, separated by `:` or `,`. podman puts a `:` before the first.
     pub fn parse(text: &str) -> Result<Self, MalformedMap> {
         let malformed = || MalformedMap(text.to_owned());
-        let numbers: Vec<u32> =
-            text.split([':', ',']).map(str::parse).collect::<Result<_, _>>().map_err(|_| malformed())?;
+        let numbers = text.split([':', ',']).filter(|number| !number.is_empty()).map(str::parse);
+        let numbers: Vec<u32> = numbers.collect::<Result<_, _>>().map_err(|_| malformed())?;
         let (ranges, rest) = numbers.as_chunks::<3>();
         if ranges.is_empty() || !rest.is_empty() {
             return Err(malformed());
         }
-        Ok(Self(ranges.iter().map(|&[container, host, length]| (container, host, length)).collect()))
+        Ok(Self(ranges.iter().map(|&[disk, mount, length]| (disk, mount, length)).collect()))
     }
 
     /// The ID in the mount of what is `id` on disk; none when the map does not name it.
     pub fn to_mount(&self, id: u32) -> Option<u32> {
-        self.translate(id, |&(container, host, length)| (host, container, length))
+        self.translate(id, |&range| range)
     }
 
-    /// The ID on disk of what is `id` in the mount.
+    /// The ID on disk of what is `id` in the mount; none when the map does not name it.
     pub fn to_disk(&self, id: u32) -> Option<u32> {
-        self.translate(id, |&range| range)
+        self.translate(id, |&(disk, mount, length)| (mount, disk, length))
     }
 
     fn translate(&self, id: u32, direction: impl Fn(&(u32, u32, u32)) -> (u32, u32, u32)) -> Option<u32> {
@@ -163,9 +166,15 @@ impl Owners {
         )
     }
 
-    /// Owner and group on disk; none when one of them has no place there.
+    /// Owner and group on disk; none when one of them has no place there. Squashing changes what is shown, not what is stored.
     pub fn to_disk(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
         Some((self.uids.to_disk(uid)?, self.gids.to_disk(gid)?))
+    }
+
+    /// Owner and group on disk of what someone makes: nobody's where no map names its maker, as fuse-overlayfs has it. podman makes
+    /// mount points that way, and gives them to someone afterwards.
+    pub fn of_creator(&self, uid: u32, gid: u32) -> (u32, u32) {
+        (self.uids.to_disk(uid).unwrap_or(OVERFLOW_ID), self.gids.to_disk(gid).unwrap_or(OVERFLOW_ID))
     }
 }
 
@@ -191,14 +200,16 @@ mod tests {
     #[test]
     fn maps_translate_both_ways() {
         let map = IdMap::parse("0:1000:1:1:100000:65536").unwrap();
-        assert_eq!(map.to_disk(0), Some(1000));
-        assert_eq!(map.to_disk(5), Some(100_004));
-        assert_eq!(map.to_mount(100_004), Some(5));
-        assert_eq!(map.to_disk(70_000), None);
-        assert_eq!(map.to_mount(0), None);
+        assert_eq!(map.to_mount(0), Some(1000));
+        assert_eq!(map.to_mount(5), Some(100_004));
+        assert_eq!(map.to_disk(100_004), Some(5));
+        assert_eq!(map.to_mount(70_000), None);
+        assert_eq!(map.to_disk(0), None);
         assert_eq!(IdMap::default().to_disk(7), Some(7));
-        assert!(IdMap::parse("0:1").is_err());
-        assert!(IdMap::parse("a:b:c").is_err());
+        assert_eq!(IdMap::parse(":0:1000:1:1:100000:65536"), Ok(map), "as podman writes it");
+        for wrong in ["", ":", "0:1", "a:b:c", "0:0:-1", "0:1:2:3"] {
+            assert!(IdMap::parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -206,5 +217,7 @@ mod tests {
         let owners = Owners { squash_uid: Some(0), uids: IdMap::parse("0:1000:1").unwrap(), ..Owners::default() };
         assert_eq!(owners.to_mount(77, 5), (0, 5));
         assert_eq!(owners.to_disk(3, 5), None);
+        assert_eq!(owners.of_creator(3, 5), (OVERFLOW_ID, 5));
+        assert_eq!(owners.of_creator(1000, 5), (0, 5));
     }
 }

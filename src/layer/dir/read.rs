@@ -61,10 +61,16 @@ impl Layer for DirLayer {
     }
 
     fn meta(&self, ino: LocalIno) -> LayerResult<Meta> {
+        let mut meta = self.stored_meta(ino)?;
+        (meta.uid, meta.gid) = self.options.owners.to_mount(meta.uid, meta.gid);
+        Ok(meta)
+    }
+
+    fn stored_meta(&self, ino: LocalIno) -> LayerResult<Meta> {
         let object = self.object(ino)?;
         let read = || -> io::Result<Meta> {
             let mut meta = meta_of(&object.stat()?);
-            self.present(&object, ino, &mut meta)?;
+            self.apply_override(&object, ino, &mut meta)?;
             Ok(meta)
         };
         read().map_err(|source| self.io_error(&format!("stat {}", object.name.escape_ascii()), source))

@@ -58,22 +58,29 @@ impl Upper {
             rustix::fs::ftruncate(&fd, size).map_err(|error| self.failed("truncate", error.into()))?;
         }
         let set = || -> io::Result<()> {
+            let stored = self.stored(changes)?;
             match self.ownership {
-                Ownership::Real => self.set_real(&object, kind, changes)?,
-                Ownership::Override => self.set_override(&object, ino, kind, changes)?,
+                Ownership::Real => Self::set_real(&object, kind, &stored)?,
+                Ownership::Override => self.set_override(&object, ino, kind, &stored)?,
             }
             set_times(&object, changes.atime, changes.mtime)
         };
         set().map_err(|source| self.failed(&format!("set attributes of {}", object.name.escape_ascii()), source))
     }
 
-    fn set_real(&self, object: &Object, kind: FileKind, changes: &Changes) -> io::Result<()> {
+    /// The changes with owner and group as they are stored.
+    fn stored(&self, changes: &Changes) -> io::Result<Changes> {
+        let owners = &self.tree.options().owners;
+        let unmapped = || io::Error::from_raw_os_error(libc::EINVAL);
+        let uid = changes.uid.map(|uid| owners.uids.to_disk(uid).ok_or_else(unmapped)).transpose()?;
+        let gid = changes.gid.map(|gid| owners.gids.to_disk(gid).ok_or_else(unmapped)).transpose()?;
+        Ok(Changes { uid, gid, ..*changes })
+    }
+
+    /// Changes owner, group and mode of the object itself; `changes` has them as they are stored.
+    fn set_real(object: &Object, kind: FileKind, changes: &Changes) -> io::Result<()> {
         if changes.uid.is_some() || changes.gid.is_some() {
-            let owners = &self.tree.options().owners;
-            let unmapped = || io::Error::from_raw_os_error(libc::EINVAL);
-            let uid = changes.uid.map(|uid| owners.uids.to_disk(uid).ok_or_else(unmapped)).transpose()?;
-            let gid = changes.gid.map(|gid| owners.gids.to_disk(gid).ok_or_else(unmapped)).transpose()?;
-            let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+            let (uid, gid) = (changes.uid.map(Uid::from_raw), changes.gid.map(Gid::from_raw));
             rustix::fs::chownat(&object.dir, &*object.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
         }
         match changes.permissions {
@@ -84,11 +91,12 @@ impl Upper {
         }
     }
 
+    /// Changes owner, group and mode in what stands for them; `changes` has them as they are stored.
     fn set_override(&self, object: &Object, ino: LocalIno, kind: FileKind, changes: &Changes) -> io::Result<()> {
         if changes.uid.is_none() && changes.gid.is_none() && changes.permissions.is_none() {
             return Ok(());
         }
-        let meta = self.tree.meta(ino).map_err(io::Error::other)?;
+        let meta = self.tree.stored_meta(ino).map_err(io::Error::other)?;
         let mut permissions = u32::from(meta.permissions);
         if (changes.uid.is_some() || changes.gid.is_some()) && !kind.is_directory() {
             permissions = without_privileges(permissions);
@@ -97,9 +105,6 @@ impl Upper {
             permissions = new & 0o7777;
         }
         let (uid, gid) = (changes.uid.unwrap_or(meta.uid), changes.gid.unwrap_or(meta.gid));
-        let Some((uid, gid)) = self.tree.options().owners.to_disk(uid, gid) else {
-            return Err(io::Error::from_raw_os_error(libc::EINVAL));
-        };
         let stat = OverrideStat { uid, gid, permissions: permissions as u16, stands_for: stands_for(&meta) };
         self.write_override(object, &stat, stored_kind(kind))
     }
@@ -148,7 +153,7 @@ impl Upper {
         Ok(())
     }
 
-    /// Gives a staged copy the owner, mode and times of its original.
+    /// Gives a staged copy the owner, mode and times of its original; `meta` has the owner as it is stored.
     pub(super) fn copy_meta(&self, staged: &Object, meta: &Meta) -> io::Result<()> {
         match self.ownership {
             Ownership::Real => {
@@ -158,12 +163,10 @@ impl Upper {
                     gid: Some(meta.gid),
                     ..Changes::default()
                 };
-                self.set_real(staged, meta.kind, &changes)?;
+                Self::set_real(staged, meta.kind, &changes)?;
             }
             Ownership::Override => {
-                let owners = &self.tree.options().owners;
-                let (uid, gid) =
-                    owners.to_disk(meta.uid, meta.gid).ok_or_else(|| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
+                let (uid, gid) = (meta.uid, meta.gid);
                 let stat = OverrideStat { uid, gid, permissions: meta.permissions, stands_for: stands_for(meta) };
                 self.write_override(staged, &stat, stored_kind(meta.kind))?;
             }

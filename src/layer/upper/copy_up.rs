@@ -35,7 +35,7 @@ pub struct Copied<'a> {
     pub local: LocalIno,
     /// Where the data lie, when not there.
     pub data: (&'a dyn Layer, LocalIno),
-    /// Its metadata.
+    /// Its metadata, owner and group as they are to be stored.
     pub meta: &'a Meta,
     /// Its number in the mount, which the copy keeps.
     pub ino: Ino,
@@ -148,7 +148,7 @@ impl Upper {
 
     /// Makes the root like the directory `local` of `layer`.
     pub fn adopt_root(&self, layer: &dyn Layer, local: LocalIno) -> LayerResult<()> {
-        let meta = layer.meta(local)?;
+        let meta = layer.stored_meta(local)?;
         let root = self.tree.root_object();
         let copied = Copied { layer, local, data: (layer, local), meta: &meta, ino: Ino::ROOT };
         self.copy_xattrs(&root, &copied)?;

@@ -73,15 +73,13 @@ impl Upper {
 
     /// Makes the object with the IDs and the umask of its creator: the file system does the rest.
     fn make_as_creator(&self, target: &Object, new: &NewObject<'_>) -> io::Result<Option<OwnedFd>> {
-        as_creator(self.stored_creator(new.creator)?, || make(target, new.kind, new.permissions))
+        as_creator(self.stored_creator(new.creator), || make(target, new.kind, new.permissions))
     }
 
     /// The creator with the IDs that are stored.
-    fn stored_creator(&self, creator: Creator) -> io::Result<Creator> {
-        let owners = &self.tree.options().owners;
-        let (uid, gid) = (owners.squash_uid.unwrap_or(creator.uid), owners.squash_gid.unwrap_or(creator.gid));
-        let stored = owners.to_disk(uid, gid).ok_or_else(|| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
-        Ok(Creator { uid: stored.0, gid: stored.1, ..creator })
+    fn stored_creator(&self, creator: Creator) -> Creator {
+        let (uid, gid) = self.tree.options().owners.of_creator(creator.uid, creator.gid);
+        Creator { uid, gid, ..creator }
     }
 
     /// Remembers a new object, and keeps the descriptor it was made with.
@@ -158,14 +156,14 @@ impl Upper {
         new: &NewObject<'_>,
         over: Over,
     ) -> io::Result<Created> {
-        let parent = self.tree.meta(place.dir).map_err(io::Error::other)?;
+        let parent = self.tree.stored_meta(place.dir).map_err(io::Error::other)?;
         let is_directory = new.kind == NewKind::Directory;
         let inherits = parent.permissions & 0o2000 != 0;
         let mut permissions = new.permissions & !new.creator.umask;
         if inherits && is_directory {
             permissions |= 0o2000;
         }
-        let creator = self.stored_creator(new.creator)?;
+        let creator = self.stored_creator(new.creator);
         let gid = if inherits { parent.gid } else { creator.gid };
         let (kind, stands_for) = match new.kind {
             NewKind::Special(kind, device) => (NewKind::File, Some((kind, device))),

@@ -1,9 +1,13 @@
 //! The rules of a writable union that the oracle does not reach: identity, descriptors, notation, options, ends.
 
+mod options;
+
 use crate::support::tree::{self, Notation};
 use crate::support::{Manifest, Need, Rules, Scene, Who};
+use layerfs::mount::{ControlRequest, ControlResponse, Registry, ask};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, XattrFlags};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -46,6 +50,16 @@ impl<'a> Overlay<'a> {
 
     fn path(&self, name: &str) -> PathBuf {
         self.at.join(name)
+    }
+
+    /// How many requests of each kind the server has answered.
+    fn requests(&self) -> BTreeMap<String, u64> {
+        let registry = Registry::open().expect("a registry");
+        let record = registry.find(&self.at).expect("the records").expect("the mount's record");
+        match ask(&registry, &record, &ControlRequest::Stats).expect("an answer") {
+            (ControlResponse::Stats(counts), _) => counts,
+            (other, _) => panic!("{other:?}"),
+        }
     }
 }
 
