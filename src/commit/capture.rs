@@ -1,9 +1,8 @@
 //! Changes written into the store as a layer: the tar, its digest and its table of contents in one pass.
 
-use super::pipe::pipe;
 use super::{Error, Result};
 use crate::diff::{self, ChangeSet, LayerOptions, Skipped, write_layer};
-use crate::image::{Expected, Limits, NoProgress, ingest_layer};
+use crate::image::{Expected, Limits, NoProgress, ingest_layer, pipe};
 use crate::oci::Digest;
 use crate::store::Session;
 use crate::union::Stack;

@@ -8,7 +8,6 @@
 mod append;
 mod capture;
 mod clock;
-mod pipe;
 mod squash;
 #[cfg(test)]
 mod tests;

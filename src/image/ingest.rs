@@ -1,26 +1,26 @@
 //! One streaming pass from the bytes of a layer to its blob, its plain tar and its table of contents.
 //!
 //! ```text
-//!  input ─▶ reader ──────────────▶ inflater ─┬─▶ hasher        (diffID)
-//!           hashes and keeps the             └─▶ indexer       keeps the plain tar, reads its headers
-//!           compressed bytes
+//!  input ─▶ reader ─┬─▶ inflater ─┬─▶ hasher        (diffID)
+//!           hashes  └─▶ keeper    └─▶ indexer       keeps the plain tar, reads its headers
 //! ```
 //!
-//! A plain tar skips the inflater. Each box is a thread; the slowest of inflate and SHA-256 sets the pace.
+//! A plain tar skips the inflater and the keeper. Each box is a thread; the slowest of inflate and SHA-256 sets the pace: waiting
+//! for the disk is in the keeper and the indexer only.
 
 use super::error::{ImageError, ImageResult, is_compression_error};
 use super::pipe::{Chunk, ChunkReader, Pool};
 use super::progress::LayerProgress;
-use crate::archive::compression::{Compression, Decoder, ExpansionLimit, detect};
+use super::stages::{Keeper, compare, hash, index, inflate, join, send};
+use crate::archive::compression::{Compression, ExpansionLimit, detect};
 use crate::archive::tar;
 use crate::layer::toc;
 use crate::oci::{Digest, Hasher, LayerCompression, MediaType};
-use crate::store::{BlobWriter, Compressed, Session, StoreError};
-use parking_lot::Mutex;
-use std::io::{self, Read, Write};
+use crate::store::{Compressed, PartialBlob, Session};
+use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{self, ScopedJoinHandle};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
 
 /// How large a layer may be in every respect.
 #[derive(Debug, Clone, Default)]
@@ -98,14 +98,42 @@ pub fn ingest_layer(
     limits: &Limits,
     progress: &dyn LayerProgress,
 ) -> ImageResult<Ingested> {
-    let pool = Pool::new();
+    ingest(session, input, None, expected, limits, progress)
+}
+
+/// As [`ingest_layer`], but the bytes as they come are added to `partial`. `input` begins with what `partial` has already.
+/// What has arrived is in `partial` whatever happens; publishing it is the caller's.
+pub fn take_up_layer(
+    session: &Session,
+    input: &mut dyn Read,
+    partial: &mut PartialBlob<'_>,
+    expected: &Expected,
+    limits: &Limits,
+    progress: &dyn LayerProgress,
+) -> ImageResult<Ingested> {
+    ingest(session, input, Some(partial), expected, limits, progress)
+}
+
+fn ingest(
+    session: &Session,
+    input: &mut dyn Read,
+    partial: Option<&mut PartialBlob<'_>>,
+    expected: &Expected,
+    limits: &Limits,
+    progress: &dyn LayerProgress,
+) -> ImageResult<Ingested> {
+    let mut pool = Pool::new();
     let label = expected.label();
     let first = pool.fill(input).map_err(|source| ImageError::Read { what: label.clone(), source })?;
     let compression = detect(first.as_deref().map_or(&[], |chunk| chunk))
         .map_err(|error| ImageError::Compression { layer: label.clone(), source: io::Error::other(error) })?;
     check_media_type(expected, compression, &label)?;
     let pass = Pass { session, expected, limits, label, compression };
-    pass.run(&pool, first, input, progress)
+    let mut source = Input { pool, next: first, stream: input, progress };
+    match partial {
+        None => pass.run(&mut source),
+        Some(partial) => pass.take_up(&mut source, partial),
+    }
 }
 
 fn check_media_type(expected: &Expected, found: Compression, label: &str) -> ImageResult<()> {
@@ -139,45 +167,87 @@ struct Pass<'a> {
     compression: Compression,
 }
 
+/// The stream as it comes, its first chunk read already.
+struct Input<'a> {
+    pool: Pool,
+    next: Option<Arc<Chunk>>,
+    stream: &'a mut dyn Read,
+    progress: &'a dyn LayerProgress,
+}
+
 /// What the reader has when the input has ended.
-struct Raw<'a> {
+struct Raw {
     hashed: Option<(Digest, u64)>,
     /// Whether the input was read to its end: otherwise a consumer has failed, and digests mean nothing.
     complete: bool,
-    writer: Option<BlobWriter<'a>>,
 }
 
-impl<'a> Pass<'a> {
-    fn run(
-        &self,
-        pool: &Pool,
-        first: Option<Arc<Chunk>>,
-        input: &mut dyn Read,
-        progress: &dyn LayerProgress,
-    ) -> ImageResult<Ingested> {
+/// What was found out of a layer.
+struct Found {
+    raw: (Digest, u64),
+    plain: (Digest, u64),
+    indexed: ImageResult<toc::Builder>,
+}
+
+impl Pass<'_> {
+    /// Keeps what comes in blobs of the session's.
+    fn run(&self, input: &mut Input<'_>) -> ImageResult<Ingested> {
         let mut tar = self.session.begin_blob()?;
+        let keeps = self.compression != Compression::Plain && !self.expected.stored;
+        let mut raw = keeps.then(|| self.session.begin_blob()).transpose()?;
+        let found = self.read_all(input, raw.as_mut().map(Keeper::new), Keeper::new(&mut tar))?;
+        let verified = self.verify(found)?;
+        if let Some(raw) = raw {
+            raw.publish(&verified.0.digest)?;
+        }
+        tar.publish(&verified.0.diff_id)?;
+        self.conclude(verified)
+    }
+
+    /// Keeps what comes where its beginning is.
+    fn take_up(&self, input: &mut Input<'_>, partial: &mut PartialBlob<'_>) -> ImageResult<Ingested> {
+        let kept = Keeper::taking_up(partial);
+        if self.compression == Compression::Plain {
+            let found = self.read_all(input, None, kept)?;
+            return self.conclude(self.verify(found)?);
+        }
+        let mut tar = self.session.begin_blob()?;
+        let found = self.read_all(input, Some(kept), Keeper::new(&mut tar))?;
+        let verified = self.verify(found)?;
+        tar.publish(&verified.0.diff_id)?;
+        self.conclude(verified)
+    }
+
+    /// Runs the threads until the input has ended, or one of them has failed.
+    fn read_all(&self, input: &mut Input<'_>, raw: Option<Keeper<'_>>, tar: Keeper<'_>) -> ImageResult<Found> {
         let (to_hasher, hasher) = channel();
         let (to_indexer, indexer) = channel();
         let outputs = vec![to_hasher, to_indexer];
-        let (raw, inflated, hashed, indexed) = thread::scope(|scope| {
+        let (read, kept, inflated, plain, indexed) = thread::scope(|scope| {
             let hashing = scope.spawn(move || hash(&hasher));
-            let tar = &mut tar;
-            let indexing = scope.spawn(move || self.index(indexer, tar));
-            let (raw, inflated) = if self.compression == Compression::Plain {
-                (self.read(pool, first, input, progress, outputs), Ok(()))
+            let indexing = scope.spawn(move || index(&self.label, &self.limits.tar, indexer, tar));
+            let (read, kept, inflated) = if self.compression == Compression::Plain {
+                (self.read(input, outputs), Ok(()), Ok(()))
             } else {
                 let (to_inflater, inflater) = channel();
-                let inflating = scope.spawn(move || self.inflate(ChunkReader::new(inflater), &outputs));
-                (self.read(pool, first, input, progress, vec![to_inflater]), join(inflating))
+                let inflating = scope
+                    .spawn(move || inflate(&self.label, self.limits.expansion, ChunkReader::new(inflater), &outputs));
+                let (to_keeper, keeper) = channel();
+                let keeping = raw.map(|raw| scope.spawn(move || raw.keep_all(&keeper)));
+                let outputs = [Some(to_inflater), keeping.is_some().then_some(to_keeper)];
+                let read = self.read(input, outputs.into_iter().flatten().collect());
+                (read, keeping.map_or(Ok(()), join), join(inflating))
             };
-            (raw, inflated, join(hashing), join(indexing))
+            (read, kept, inflated, join(hashing), join(indexing))
         });
-        // The input's own failure comes first, then the inflater's: what the others saw follows from it.
-        let raw = raw?;
+        // The input's own failure comes first, then the keeper's and the inflater's: what the others saw follows from it.
+        let read = read?;
+        kept?;
         inflated?;
-        let indexed = if raw.complete { indexed } else { return Err(self.stopped(indexed)) };
-        let (diff_id, tar_size) = hashed;
-        self.verify(raw.hashed.unwrap_or((diff_id, tar_size)), diff_id, tar_size, raw, tar, indexed)
+        if !read.complete {
+            return Err(self.stopped(indexed));
+        }
+        Ok(Found { raw: read.hashed.unwrap_or(plain), plain, indexed })
     }
 
     /// The failure of the consumer because of which the input was not read to its end.
@@ -186,109 +256,53 @@ impl<'a> Pass<'a> {
         indexed.err().unwrap_or_else(|| ImageError::Read { what: self.label.clone(), source: source() })
     }
 
-    /// Compares everything with what was expected, the bytes as they came first, and publishes.
-    fn verify(
-        &self,
-        (digest, size): (Digest, u64),
-        diff_id: Digest,
-        tar_size: u64,
-        raw: Raw<'_>,
-        tar: BlobWriter<'_>,
-        indexed: ImageResult<toc::Builder>,
-    ) -> ImageResult<Ingested> {
+    /// Compares everything with what was expected, the bytes as they came first.
+    fn verify(&self, found: Found) -> ImageResult<(Ingested, toc::Builder)> {
         let mismatch = |source| ImageError::Mismatch { layer: self.label.clone(), source };
+        let ((digest, size), (diff_id, tar_size)) = (found.raw, found.plain);
         if let Some((expected, expected_size)) = self.expected.blob {
             compare(expected, Some(expected_size), digest, size).map_err(mismatch)?;
         }
-        let builder = indexed?;
+        let builder = found.indexed?;
         if let Some(expected) = self.expected.diff_id {
             compare(expected, None, diff_id, tar_size).map_err(mismatch)?;
         }
-        let table = builder
-            .finish(*diff_id.as_bytes(), tar_size)
-            .map_err(|source| ImageError::Toc { layer: self.label.clone(), source })?;
         let compression = layer_compression(self.compression);
-        if let Some(writer) = raw.writer {
-            writer.publish(&digest)?;
-        }
-        tar.publish(&diff_id)?;
-        self.session.put_toc(&diff_id, &table)?;
-        if compression != LayerCompression::None {
-            let media_type = MediaType::OciLayer(compression).as_str().to_owned();
-            let compressed = Compressed { digest, size, media_type, parameters: None };
-            self.session.remember_compressed(&diff_id, &compressed)?;
-        }
-        Ok(Ingested { diff_id, tar_size, digest, size, compression })
+        Ok((Ingested { diff_id, tar_size, digest, size, compression }, builder))
     }
 
-    /// Reads the input to its end, hashing and keeping it where it is compressed, and passes it on.
+    /// Stores the table of contents, and remembers how the layer came.
+    fn conclude(&self, (layer, builder): (Ingested, toc::Builder)) -> ImageResult<Ingested> {
+        let table = builder
+            .finish(*layer.diff_id.as_bytes(), layer.tar_size)
+            .map_err(|source| ImageError::Toc { layer: self.label.clone(), source })?;
+        self.session.put_toc(&layer.diff_id, &table)?;
+        if layer.compression != LayerCompression::None {
+            let media_type = layer.media_type().as_str().to_owned();
+            let compressed = Compressed { digest: layer.digest, size: layer.size, media_type, parameters: None };
+            self.session.remember_compressed(&layer.diff_id, &compressed)?;
+        }
+        Ok(layer)
+    }
+
+    /// Reads the input to its end, hashes it where it is compressed, and passes it on.
     #[expect(clippy::needless_pass_by_value, reason = "the end of the outputs is what tells the consumers to finish")]
-    fn read(
-        &self,
-        pool: &Pool,
-        first: Option<Arc<Chunk>>,
-        input: &mut dyn Read,
-        progress: &dyn LayerProgress,
-        outputs: Vec<Sender<Arc<Chunk>>>,
-    ) -> ImageResult<Raw<'a>> {
+    fn read(&self, input: &mut Input<'_>, outputs: Vec<Sender<Arc<Chunk>>>) -> ImageResult<Raw> {
         let plain = self.compression == Compression::Plain;
-        let keep = !plain && !self.expected.stored;
-        let mut writer = if keep { Some(self.session.begin_blob()?) } else { None };
         let mut hasher = Hasher::new();
-        let mut next = first;
-        while let Some(chunk) = next {
-            progress.advance(chunk.len() as u64);
+        while let Some(chunk) = input.next.take() {
+            input.progress.advance(chunk.len() as u64);
             if !send(&outputs, &chunk) {
                 // A consumer has failed; its own error is the one to tell.
-                return Ok(Raw { hashed: None, complete: false, writer: None });
+                return Ok(Raw { hashed: None, complete: false });
             }
             if !plain {
                 hasher.update(&chunk);
             }
-            if let Some(writer) = &mut writer {
-                writer.write_all(&chunk).map_err(|source| write_error(writer, source))?;
-            }
             drop(chunk);
-            next = pool.fill(input).map_err(|source| self.input_error(source))?;
+            input.next = input.pool.fill(input.stream).map_err(|source| self.input_error(source))?;
         }
-        Ok(Raw { hashed: Some(hasher.finish()).filter(|_| !plain), complete: true, writer })
-    }
-
-    fn inflate(&self, input: ChunkReader, outputs: &[Sender<Arc<Chunk>>]) -> ImageResult<()> {
-        let pool = Pool::new();
-        let mut input = input;
-        let compression = |source| ImageError::Compression { layer: self.label.clone(), source };
-        let mut decoder = Decoder::new(&mut input, self.limits.expansion).map_err(compression)?;
-        while let Some(chunk) = pool.fill(&mut decoder).map_err(compression)? {
-            if !send(outputs, &chunk) {
-                return Ok(());
-            }
-        }
-        drop(decoder);
-        input.drain();
-        Ok(())
-    }
-
-    /// Keeps the plain tar and reads its headers.
-    fn index(&self, chunks: Receiver<Arc<Chunk>>, tar: &mut BlobWriter<'_>) -> ImageResult<toc::Builder> {
-        let failure = Mutex::new(None);
-        let result = self.index_entries(Keeping { chunks: ChunkReader::new(chunks), tar, failure: &failure });
-        match failure.into_inner() {
-            Some(source) => Err(write_error(tar, source)),
-            None => result,
-        }
-    }
-
-    fn index_entries(&self, input: Keeping<'_, '_>) -> ImageResult<toc::Builder> {
-        let tar_error = |source| ImageError::Tar { layer: self.label.clone(), source };
-        let toc_error = |source| ImageError::Toc { layer: self.label.clone(), source };
-        let mut builder = toc::Builder::new(self.limits.tar.clone());
-        let mut reader = tar::Reader::new(input, self.limits.tar.clone());
-        while let Some(entry) = reader.next_entry().map_err(tar_error)? {
-            builder.add(&entry).map_err(toc_error)?;
-        }
-        reader.drain().map_err(tar_error)?;
-        Ok(builder)
+        Ok(Raw { hashed: Some(hasher.finish()).filter(|_| !plain), complete: true })
     }
 
     /// A failure of the input: of an outer compression, or of the file.
@@ -297,55 +311,5 @@ impl<'a> Pass<'a> {
             return ImageError::Compression { layer: self.label.clone(), source };
         }
         ImageError::Read { what: self.label.clone(), source }
-    }
-}
-
-fn write_error(writer: &BlobWriter<'_>, source: io::Error) -> ImageError {
-    StoreError::Io { path: writer.path().to_owned(), source }.into()
-}
-
-/// A thread's result. A panic there goes on here.
-fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
-    handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-fn hash(chunks: &Receiver<Arc<Chunk>>) -> (Digest, u64) {
-    let mut hasher = Hasher::new();
-    while let Ok(chunk) = chunks.recv() {
-        hasher.update(&chunk);
-    }
-    hasher.finish()
-}
-
-fn compare(expected: Digest, size: Option<u64>, actual: Digest, length: u64) -> Result<(), crate::oci::Mismatch> {
-    use crate::oci::Mismatch;
-    match size.filter(|&size| size != length) {
-        Some(size) => Err(Mismatch::Size { digest: expected, expected: size, actual: length }),
-        None if actual != expected => Err(Mismatch::Digest { expected, actual }),
-        None => Ok(()),
-    }
-}
-
-/// Passes a chunk on; false when one of those who wait for it is gone.
-fn send(outputs: &[Sender<Arc<Chunk>>], chunk: &Arc<Chunk>) -> bool {
-    outputs.iter().all(|output| output.send(Arc::clone(chunk)).is_ok())
-}
-
-/// The plain tar as a stream; every chunk is written before it is read.
-struct Keeping<'a, 'b> {
-    chunks: ChunkReader,
-    tar: &'a mut BlobWriter<'b>,
-    failure: &'a Mutex<Option<io::Error>>,
-}
-
-impl Read for Keeping<'_, '_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.chunks.read_with(buffer, |chunk| {
-            self.tar.write_all(chunk).map_err(|error| {
-                let kind = error.kind();
-                *self.failure.lock() = Some(error);
-                kind.into()
-            })
-        })
     }
 }

@@ -31,6 +31,7 @@
 //!
 //! Lock order: `lock` first, then a container's own lock, then leases. Nobody waits for a lease.
 
+mod blob_file;
 mod cache;
 mod compressed;
 mod containers;

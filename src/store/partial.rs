@@ -4,17 +4,15 @@
 //! lease is locked nobody else appends, and once it is not, `prune` may remove the directory. Its bytes prove nothing until
 //! someone has hashed all of them.
 
+use super::blob_file::BlobFile;
 use super::error::{AtPath, StoreResult};
 use super::files::FileLock;
 use super::layout::Store;
 use super::session::Session;
 use crate::oci::Digest;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::PathBuf;
-
-/// How many bytes are written before the kernel is told to start with them, so that the final sync finds little to do.
-const WRITEBACK_STEP: u64 = 8 << 20;
 
 /// A blob that may have a beginning already. Dropped without [`Self::publish`] or [`Self::discard`], it stays for the next
 /// attempt.
@@ -22,9 +20,7 @@ const WRITEBACK_STEP: u64 = 8 << 20;
 pub struct PartialBlob<'a> {
     session: &'a Session,
     dir: PathBuf,
-    file: File,
-    size: u64,
-    pushed: u64,
+    file: BlobFile,
     _lock: FileLock,
 }
 
@@ -41,9 +37,10 @@ impl Session {
         }
         let Some(lock) = FileLock::try_exclusive(&dir.join("lease"))? else { return Ok(None) };
         let path = dir.join("data");
-        let file = OpenOptions::new().append(true).create(true).open(&path).at(&path)?;
-        let size = file.metadata().at(&path)?.len();
-        Ok(Some(PartialBlob { session: self, dir, file, size, pushed: size, _lock: lock }))
+        let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).at(&path)?;
+        let size = BlobFile::resumable(file.metadata().at(&path)?.len());
+        file.set_len(size).and_then(|()| file.seek(SeekFrom::End(0))).at(&path)?;
+        Ok(Some(PartialBlob { session: self, dir, file: BlobFile::new(file, size), _lock: lock }))
     }
 }
 
@@ -57,7 +54,7 @@ impl Store {
 impl PartialBlob<'_> {
     /// How many bytes are there.
     pub fn size(&self) -> u64 {
-        self.size
+        self.file.size()
     }
 
     /// The file being written, for messages.
@@ -66,22 +63,21 @@ impl PartialBlob<'_> {
     }
 
     /// What is there, from its beginning, for hashing.
-    pub fn reader(&self) -> StoreResult<File> {
+    pub fn reader(&mut self) -> StoreResult<File> {
+        self.file.settle().at(&self.dir)?;
         let path = self.dir.join("data");
         File::open(&path).at(&path)
     }
 
     /// Throws away what is there and begins anew.
     pub fn restart(&mut self) -> StoreResult<()> {
-        self.file.set_len(0).at(&self.dir)?;
-        (self.size, self.pushed) = (0, 0);
-        Ok(())
+        self.file.restart().at(&self.dir)
     }
 
     /// Makes the content durable and gives it the name `digest`, which the caller has computed from every byte. The name itself
     /// is durable after [`Session::sync`].
-    pub fn publish(self, digest: &Digest) -> StoreResult<()> {
-        self.file.sync_data().at(&self.dir)?;
+    pub fn publish(mut self, digest: &Digest) -> StoreResult<()> {
+        self.file.sync().at(&self.dir)?;
         self.session.publish_file(&self.dir.join("data"), digest)?;
         self.discard()
     }
@@ -95,15 +91,16 @@ impl PartialBlob<'_> {
     }
 }
 
+impl Drop for PartialBlob<'_> {
+    fn drop(&mut self) {
+        // What cannot be kept is fetched again.
+        let _ = self.file.settle();
+    }
+}
+
 impl Write for PartialBlob<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.size += written as u64;
-        if self.size - self.pushed >= WRITEBACK_STEP {
-            crate::sys::start_writeback(&self.file, self.pushed, self.size - self.pushed);
-            self.pushed = self.size;
-        }
-        Ok(written)
+        self.file.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

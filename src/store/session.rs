@@ -1,5 +1,6 @@
 //! A session: one load, pull, commit or build that writes into the store.
 
+use super::blob_file::BlobFile;
 use super::compressed::Compressed;
 use super::error::{AtPath, StoreError, StoreResult};
 use super::files::{FileLock, sync_dir, write_synced};
@@ -13,9 +14,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// How many bytes are written before the kernel is told to start with them, so that the final sync finds little to do.
-const WRITEBACK_STEP: u64 = 8 << 20;
 
 /// Someone who writes into the store. What it publishes or finds present is safe from garbage collection until it is
 /// dropped. What it staged and did not publish goes with it, and so does what it published and nothing refers to by
@@ -99,8 +97,8 @@ impl Session {
     /// Begins a blob whose digest is not known yet.
     pub fn begin_blob(&self) -> StoreResult<BlobWriter<'_>> {
         let path = self.stage_path();
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).at(&path)?;
-        Ok(BlobWriter { session: self, path, file, size: 0, pushed: 0, published: false })
+        let file = OpenOptions::new().write(true).create_new(true).open(&path).at(&path)?;
+        Ok(BlobWriter { session: self, path, file: BlobFile::new(file, 0), published: false })
     }
 
     /// Stores a document: a manifest, an index or a configuration.
@@ -207,22 +205,14 @@ impl Drop for Session {
 pub struct BlobWriter<'a> {
     session: &'a Session,
     path: PathBuf,
-    file: File,
-    size: u64,
-    /// How far the kernel was asked to write to disk.
-    pushed: u64,
+    file: BlobFile,
     published: bool,
 }
 
 impl BlobWriter<'_> {
     /// How many bytes were written.
     pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// The file being written, to read back what is there.
-    pub fn file(&self) -> &File {
-        &self.file
+        self.file.size()
     }
 
     /// The path of the file being written.
@@ -233,27 +223,16 @@ impl BlobWriter<'_> {
     /// Makes the content durable and gives it the name `digest`, which the caller has computed from every byte.
     /// The name itself is durable after [`Session::sync`].
     pub fn publish(mut self, digest: &Digest) -> StoreResult<()> {
-        self.file.sync_data().at(&self.path)?;
+        self.file.sync().at(&self.path)?;
         self.session.publish_file(&self.path, digest)?;
         self.published = true;
         Ok(())
-    }
-
-    /// Starts the write-back of what was written since the last time.
-    fn push(&mut self) {
-        if self.size - self.pushed >= WRITEBACK_STEP {
-            crate::sys::start_writeback(&self.file, self.pushed, self.size - self.pushed);
-            self.pushed = self.size;
-        }
     }
 }
 
 impl Write for BlobWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.size += written as u64;
-        self.push();
-        Ok(written)
+        self.file.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! The bytes of an archive in order: buffered, counted, skipped by reading or by seeking.
+//! The bytes of an archive in order: buffered, counted, skipped by reading, by seeking or by letting them go by.
 
 use super::{BLOCK, Error, Result};
 use std::fmt;
@@ -14,8 +14,14 @@ const SEEK_BUFFER: usize = 8 << 10;
 /// One block.
 pub(super) type Block = [u8; BLOCK as usize];
 
-/// Moves a seekable input forward by so many bytes, and tells where it is then.
-type Forward<R> = fn(&mut R, u64) -> io::Result<u64>;
+/// Moves an input forward by so many bytes; false where it is shorter.
+type Forward<R> = fn(&mut R, u64, u64) -> io::Result<bool>;
+
+/// A stream that can let bytes go by without handing them out.
+pub trait Skip: Read {
+    /// Lets `count` bytes go by, fewer at the end of the stream only, and returns how many.
+    fn skip(&mut self, count: u64) -> io::Result<u64>;
+}
 
 pub(super) struct Input<R> {
     inner: R,
@@ -104,8 +110,7 @@ impl<R: Read> Input<R> {
             let buffered = self.end.saturating_sub(self.start);
             if let (Some((forward, end)), true) = (self.forward, count > buffered as u64) {
                 let beyond = count - buffered as u64;
-                let reached = forward(&mut self.inner, beyond).map_err(|source| Error::Read { offset, source })?;
-                if reached > end {
+                if !forward(&mut self.inner, beyond, end).map_err(|source| Error::Read { offset, source })? {
                     return Err(Error::Truncated { offset });
                 }
                 (self.start, self.end) = (0, 0);
@@ -135,6 +140,14 @@ impl<R: Read> Input<R> {
     }
 }
 
+impl<R: Skip> Input<R> {
+    /// An input that lets what is skipped go by.
+    pub(super) fn skipping(inner: R) -> Self {
+        let forward = |inner: &mut R, count, _end| Ok(inner.skip(count)? == count);
+        Self::with_buffer(inner, SEEK_BUFFER, Some((forward, u64::MAX)))
+    }
+}
+
 impl<R: Read + Seek> Input<R> {
     /// An input that skips by seeking. Where its end cannot be found out it reads instead.
     pub(super) fn seekable(mut inner: R) -> Self {
@@ -152,9 +165,10 @@ fn end_of<R: Seek>(input: &mut R) -> io::Result<u64> {
     Ok(end)
 }
 
-fn forward<R: Seek>(input: &mut R, count: u64) -> io::Result<u64> {
+fn forward<R: Seek>(input: &mut R, count: u64, end: u64) -> io::Result<bool> {
     // A count beyond what a seek can say is beyond every end.
-    i64::try_from(count).map_or(Ok(u64::MAX), |count| input.seek(SeekFrom::Current(count)))
+    let Ok(count) = i64::try_from(count) else { return Ok(false) };
+    Ok(input.seek(SeekFrom::Current(count))? <= end)
 }
 
 fn read_some<R: Read>(input: &mut R, out: &mut [u8]) -> io::Result<usize> {

@@ -19,6 +19,7 @@ mod writer;
 pub use archive::{Archive, FileData};
 pub use entry::{Entry, EntryKind, Extent, Xattr};
 pub use error::{Error, Result};
+pub use input::Skip;
 pub use limits::Limits;
 pub use path::{EntryPath, InvalidPath};
 pub use reader::{Data, Reader};

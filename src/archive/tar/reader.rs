@@ -1,7 +1,7 @@
 //! The streaming reader.
 
 use super::header::{self, Header};
-use super::input::{Block, Input};
+use super::input::{Block, Input, Skip};
 use super::pax::Extended;
 use super::sparse::{self, MapParser};
 use super::{BLOCK, Entry, EntryKind, EntryPath, Error, Extent, InvalidPath, Limits, Result, Xattr};
@@ -405,6 +405,13 @@ impl<R: Read> Reader<R> {
         self.body = Body::Empty;
         self.input.drain()?;
         Ok(self.input.position())
+    }
+}
+
+impl<R: Skip> Reader<R> {
+    /// A reader that lets data go by without copying them.
+    pub fn skipping(input: R, limits: Limits) -> Self {
+        Self::with_input(Input::skipping(input), limits)
     }
 }
 

@@ -3,14 +3,14 @@
 use super::WantedLayer;
 use super::observer::{LayerEvent, Observer};
 use crate::archive::compression;
-use crate::image::{Expected, ImageError, LayerProgress, Limits, has_layer, ingest_layer};
-use crate::oci::{Digest, Hasher, LayerCompression};
+use crate::image::{Expected, ImageError, LayerProgress, Limits, has_layer, ingest_layer, take_up_layer};
+use crate::oci::{Digest, Hasher};
 use crate::registry::Error;
 use crate::registry::client::{self, BlobReader, BlobSource, Repository, from_io};
 use crate::registry::config::Location;
-use crate::store::{PartialBlob, Session, StoreError};
+use crate::store::{PartialBlob, Session};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
 /// Where layers may come from.
 #[derive(Debug)]
@@ -82,39 +82,36 @@ impl Fetching<'_> {
     /// One pass over the layer, beginning with what is there.
     fn attempt(&self) -> Result<Outcome, Error> {
         let descriptor = &self.layer.descriptor;
-        let partial = self.session.resume_blob(&descriptor.digest)?;
-        let mut input = Input::new(self, partial)?;
+        let mut partial = self.session.resume_blob(&descriptor.digest)?;
+        let mut input = Input::new(self, partial.as_mut())?;
         let expected = Expected {
             label: Some(format!("layer {}", descriptor.digest.short())),
             blob: Some((descriptor.digest, descriptor.size)),
             diff_id: Some(self.layer.diff_id),
             media_type: Some(descriptor.media_type.clone()),
-            stored: input.partial.is_some(),
+            stored: false,
         };
-        let ingested = ingest_layer(self.session, &mut input, &expected, self.limits, &Silence);
+        let ingested = match &mut partial {
+            Some(partial) => take_up_layer(self.session, &mut input, partial, &expected, self.limits, &Silence),
+            None => ingest_layer(self.session, &mut input, &expected, self.limits, &Silence),
+        };
         match ingested {
-            Ok(ingested) => {
-                let Some(partial) = input.partial else { return Ok(Outcome::Whole) };
-                // A plain tar is its own blob and has been published as the layer.
-                if ingested.compression == LayerCompression::None {
-                    partial.discard()?;
-                } else {
-                    partial.publish(&descriptor.digest)?;
-                }
+            Ok(_) => {
+                partial.map_or(Ok(()), |partial| partial.publish(&descriptor.digest))?;
                 Ok(Outcome::Whole)
             }
-            Err(error) => self.failed(error, input),
+            Err(error) => self.failed(error, partial),
         }
     }
 
     /// Sorts out a failed pass: what broke the connection leaves the beginning for the next attempt, what is wrong with the bytes
     /// does not.
-    fn failed(&self, error: ImageError, mut input: Input<'_, '_>) -> Result<Outcome, Error> {
+    fn failed(&self, error: ImageError, partial: Option<PartialBlob<'_>>) -> Result<Outcome, Error> {
         let error = match error {
             ImageError::Read { what, source } => return Err(from_io(source, &what)),
             error => error,
         };
-        let Some(mut partial) = input.partial.take() else {
+        let Some(mut partial) = partial else {
             return if error.is_damaged_input() { Ok(Outcome::Damaged(error.into())) } else { Err(error.into()) };
         };
         if is_bomb(&error) || !error.is_damaged_input() {
@@ -163,33 +160,35 @@ enum Outcome {
     Damaged(Error),
 }
 
-/// The compressed bytes: those that are there, then those that come, which are kept on the way.
-struct Input<'a, 'b> {
+/// The bytes as they come: those that are there, then those of the network.
+struct Input<'a> {
     kept: Option<File>,
-    partial: Option<PartialBlob<'b>>,
     network: BlobReader,
     digest: Digest,
     observer: &'a dyn Observer,
 }
 
-impl<'a, 'b> Input<'a, 'b> {
-    fn new(fetching: &Fetching<'a>, partial: Option<PartialBlob<'b>>) -> Result<Self, Error> {
+impl<'a> Input<'a> {
+    fn new(fetching: &Fetching<'a>, partial: Option<&mut PartialBlob<'_>>) -> Result<Self, Error> {
         let descriptor = &fetching.layer.descriptor;
-        let mut partial = partial;
-        if let Some(partial) = partial.as_mut().filter(|partial| partial.size() > descriptor.size) {
-            partial.restart()?;
+        let mut there = 0;
+        let mut kept = None;
+        if let Some(partial) = partial {
+            if partial.size() > descriptor.size {
+                partial.restart()?;
+            }
+            there = partial.size();
+            kept = Some(partial).filter(|_| there > 0).map(PartialBlob::reader).transpose()?;
         }
-        let there = partial.as_ref().map_or(0, PartialBlob::size);
-        let kept = partial.as_ref().filter(|_| there > 0).map(PartialBlob::reader).transpose()?;
         if there > 0 {
             fetching.observer.layer(&descriptor.digest, LayerEvent::Resumes(there));
         }
         let network = fetching.source().open(there);
-        Ok(Self { kept, partial, network, digest: descriptor.digest, observer: fetching.observer })
+        Ok(Self { kept, network, digest: descriptor.digest, observer: fetching.observer })
     }
 }
 
-impl Read for Input<'_, '_> {
+impl Read for Input<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Some(file) = &mut self.kept {
             let read = file.read(buffer)?;
@@ -199,11 +198,6 @@ impl Read for Input<'_, '_> {
             self.kept = None;
         }
         let read = self.network.read(buffer)?;
-        if let (Some(partial), Some(bytes)) = (&mut self.partial, buffer.get(..read)) {
-            partial
-                .write_all(bytes)
-                .map_err(|source| io::Error::other(Error::from(StoreError::Io { path: partial.path(), source })))?;
-        }
         self.observer.layer(&self.digest, LayerEvent::Advanced(read as u64));
         Ok(read)
     }
