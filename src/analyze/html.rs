@@ -1,8 +1,10 @@
 //! The accounting of an image as one page that needs nothing else.
 
-use super::{DuplicateGroup, ImageTree, Leftover, NodeId, WasteCause, WasteReport};
-use crate::model::FileKind;
+use super::{DuplicateGroup, ImageTree, Leftover, WasteCause, WasteReport};
+use crate::model::{FileKind, printable};
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 use serde_json::{Value, json};
+use std::io::{self, Write};
 
 const PAGE: &str = include_str!("report.html");
 const DATA: &str = "/*DATA*/";
@@ -27,25 +29,12 @@ pub struct Page<'a> {
 }
 
 impl Page<'_> {
-    /// The page.
-    pub fn render(&self) -> String {
-        // JSON in a script element ends at the first `</script`, wherever it stands: no `<` is left in it.
-        let data = self.data().to_string().replace('<', "\\u003c");
-        PAGE.replacen(DATA, &data, 1)
-    }
-
-    fn data(&self) -> Value {
-        json!({
-            "image": self.image,
-            "total": self.report.total_bytes(),
-            "hidden": self.report.hidden_bytes(),
-            "efficiency": self.report.efficiency(),
-            "layers": self.layers(),
-            "waste": self.waste(),
-            "duplicates": self.duplicates(),
-            "leftovers": self.leftovers(),
-            "nodes": self.nodes(),
-        })
+    /// Writes the page to `output`, which should be buffered.
+    pub fn write(&self, output: &mut dyn Write) -> io::Result<()> {
+        let (before, after) = PAGE.split_once(DATA).unwrap_or((PAGE, ""));
+        output.write_all(before.as_bytes())?;
+        serde_json::to_writer(InScript(&mut *output), self)?;
+        output.write_all(after.as_bytes())
     }
 
     fn layers(&self) -> Vec<Value> {
@@ -84,22 +73,61 @@ impl Page<'_> {
         };
         self.leftovers.iter().map(row).collect()
     }
+}
 
-    /// `[position of the parent, name, [[layer, bytes, hidden by or -1], …]]` of every node, parents first: a flat list, since
-    /// paths may be deeper than any parser of nested JSON goes.
-    fn nodes(&self) -> Vec<Value> {
-        let node = |id: NodeId| {
-            let node = self.tree.node(id);
+impl Serialize for Page<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut page = serializer.serialize_struct("Page", 9)?;
+        page.serialize_field("image", &printable(self.image.as_bytes()))?;
+        page.serialize_field("total", &self.report.total_bytes())?;
+        page.serialize_field("hidden", &self.report.hidden_bytes())?;
+        page.serialize_field("efficiency", &self.report.efficiency())?;
+        page.serialize_field("layers", &self.layers())?;
+        page.serialize_field("waste", &self.waste())?;
+        page.serialize_field("duplicates", &self.duplicates())?;
+        page.serialize_field("leftovers", &self.leftovers())?;
+        page.serialize_field("nodes", &Nodes(self.tree))?;
+        page.end()
+    }
+}
+
+/// `[position of the parent, name, [[layer, bytes, hidden by or -1], …]]` of every node, parents first: a flat list, since
+/// paths may be deeper than any parser of nested JSON goes. Written one by one, since there may be millions.
+struct Nodes<'a>(&'a ImageTree);
+
+impl Serialize for Nodes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.ids().map(|id| {
+            let node = self.0.node(id);
             let name = node.name.as_ref().map_or_else(|| "/".to_owned(), ToString::to_string);
-            let versions: Vec<Value> = node
-                .versions
-                .iter()
-                .filter(|version| version.kind != FileKind::Directory)
-                .map(|version| json!([version.layer, version.size, version.hidden_by.map_or(-1, |layer| layer as i64)]))
+            let files = node.versions.iter().filter(|version| version.kind != FileKind::Directory);
+            let versions: Vec<(usize, u64, i64)> = files
+                .map(|version| (version.layer, version.size, version.hidden_by.map_or(-1, |layer| layer as i64)))
                 .collect();
-            json!([ImageTree::index(node.parent), name, versions])
-        };
-        self.tree.ids().map(node).collect()
+            (ImageTree::index(node.parent), name, versions)
+        }))
+    }
+}
+
+/// JSON in a script element ends at the first `</script`, wherever it stands: no `<` gets through.
+struct InScript<'a>(&'a mut dyn Write);
+
+impl Write for InScript<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for part in bytes.split_inclusive(|&byte| byte == b'<') {
+            match part.strip_suffix(b"<") {
+                Some(before) => {
+                    self.0.write_all(before)?;
+                    self.0.write_all(b"\\u003c")?;
+                }
+                None => self.0.write_all(part)?,
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

@@ -1,8 +1,7 @@
 //! What builds leave behind and nobody needs: package caches, compiled Python, logs, temporary files.
 
-use super::checked_join;
 use crate::model::{FileKind, RelPath};
-use crate::union::{LayerResult, Node, Stack};
+use crate::union::{LayerResult, Node, Stack, Visit, Walk};
 use std::collections::BTreeMap;
 
 /// Why a file is a leftover.
@@ -67,30 +66,27 @@ const PLACES: &[(&str, LeftoverKind)] = &[
 /// The leftovers visible in `stack`, most bytes first.
 pub fn leftovers(stack: &Stack) -> LayerResult<Vec<Leftover>> {
     let mut found: BTreeMap<LeftoverKind, BTreeMap<RelPath, (u64, u64)>> = BTreeMap::new();
-    let mut work = vec![(RelPath::root(), stack.root().clone(), None)];
-    while let Some((path, directory, inherited)) = work.pop() {
-        let kind = inherited.or_else(|| place_kind(&path).map(|kind| (kind, path.clone())));
-        let listing = stack.list(&directory.sources)?;
-        for listed in listing.iter() {
-            let layer = stack.layer(directory.metadata.layer)?;
-            if listed.kind.is_directory() {
-                if let Some(Node::Directory(child)) = stack.child(&directory.sources, listed.name)? {
-                    work.push((checked_join(layer, &path, listed.name)?, child, kind.clone()));
-                }
-                continue;
-            }
-            let compiled = listed.name.ends_with(b".pyc") || listed.name.ends_with(b".pyo");
-            let place = match &kind {
-                Some(place) => place.clone(),
-                None if compiled => (LeftoverKind::CompiledPython, top_of(&path)),
-                None => continue,
-            };
-            let Some(node) = stack.child(&directory.sources, listed.name)? else { continue };
-            let (Node::Other { source, .. }, FileKind::File) = (&node, listed.kind) else { continue };
-            let bytes = stack.layer(source.layer)?.meta(source.ino)?.size;
-            let counted = found.entry(place.0).or_default().entry(place.1).or_default();
-            *counted = (counted.0 + 1, counted.1 + bytes);
+    let mut place: Option<(LeftoverKind, RelPath)> = None;
+    let mut walk = Walk::of(stack);
+    while let Some(Visit { path, node }) = walk.step()? {
+        if place.as_ref().is_some_and(|(_, place)| !path.starts_with(place)) {
+            place = None;
         }
+        let Node::Other { source, kind: FileKind::File, .. } = node else {
+            if place.is_none() && node.kind().is_directory() {
+                place = place_kind(path).map(|kind| (kind, path.clone()));
+            }
+            continue;
+        };
+        let compiled = path.file_name().is_some_and(|name| name.ends_with(b".pyc") || name.ends_with(b".pyo"));
+        let (kind, top) = match &place {
+            Some(place) => place.clone(),
+            None if compiled => (LeftoverKind::CompiledPython, top_of(path)),
+            None => continue,
+        };
+        let bytes = stack.layer(source.layer)?.meta(source.ino)?.size;
+        let counted = found.entry(kind).or_default().entry(top).or_default();
+        *counted = (counted.0 + 1, counted.1 + bytes);
     }
     let mut leftovers: Vec<Leftover> = found.into_iter().map(|(kind, places)| sum(kind, places)).collect();
     leftovers.sort_by_key(|leftover| std::cmp::Reverse(leftover.bytes));
@@ -105,11 +101,15 @@ fn sum(kind: LeftoverKind, places: BTreeMap<RelPath, (u64, u64)>) -> Leftover {
 }
 
 fn place_kind(path: &RelPath) -> Option<LeftoverKind> {
+    const DEEPEST: usize = 5;
+    if path.names().len() > DEEPEST {
+        return None;
+    }
     let bytes = path.to_bytes();
     PLACES.iter().find(|(place, _)| place.as_bytes() == bytes).map(|(_, kind)| *kind)
 }
 
-/// The first two components of a path: `usr/lib` of `usr/lib/python3/x`.
+/// The directory of a file, cut after two components: `usr/lib` of `usr/lib/python3/x`.
 fn top_of(path: &RelPath) -> RelPath {
-    path.names().iter().take(2).cloned().collect()
+    path.names().iter().take(path.names().len().saturating_sub(1)).take(2).cloned().collect()
 }

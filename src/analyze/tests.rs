@@ -147,7 +147,9 @@ fn the_page_holds_its_data_and_nothing_that_ends_its_script() {
         duplicates: &[],
         leftovers: &[],
     };
-    let html = page.render();
+    let mut html = Vec::new();
+    page.write(&mut html).expect("the page");
+    let html = String::from_utf8(html).expect("text");
     let data = html.split("id=\"data\">").nth(1).and_then(|rest| rest.split("</script>").next()).expect("data");
     let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
     assert_eq!(data["layers"][0]["instruction"], "RUN <b>");

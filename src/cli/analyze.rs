@@ -8,10 +8,11 @@ use crate::analyze::{
     DuplicateGroup, ImageTree, Leftover, Page, Waste, WasteReport, cause, copies, duplicates, leftovers,
 };
 use crate::union::{Follow, Stack};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -89,7 +90,11 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
             duplicates: &told.duplicates,
             leftovers: &told.leftovers,
         };
-        std::fs::write(file, page.render()).with_context(|| format!("cannot write {}", file.display()))?;
+        let write = || {
+            let mut output = BufWriter::new(File::create(file)?);
+            page.write(&mut output).and_then(|()| output.flush())
+        };
+        write().with_context(|| format!("cannot write {}", file.display()))?;
     }
     let text = match args.format {
         Format::Json => serde_json::to_string_pretty(&as_json(&told))? + "\n",
@@ -103,12 +108,19 @@ fn tell(args: &Args, global: &Global) -> anyhow::Result<Told> {
     let store = global.store()?;
     let image = open_image(&store, &args.image, "layerfs analyze")?;
     let stack = Stack::new(image.layers.clone(), None, Follow::default())?;
-    let (tree, report) = ImageTree::of(&stack)?;
+    // Reading content and counting what is hidden do not wait for each other.
+    let (surveyed, equal) = std::thread::scope(|scope| {
+        let equal = scope.spawn(|| duplicates(&stack, args.duplicates_from));
+        let surveyed = ImageTree::of(&stack).and_then(|(tree, report)| Ok((tree, copies(&stack, &report)?, report)));
+        (surveyed, equal.join())
+    });
+    let (tree, copies, report) = surveyed?;
+    let Ok(equal) = equal else { bail!("the search for duplicates ended early") };
     Ok(Told {
         instructions: instructions(&image.record),
-        duplicates: duplicates(&stack, args.duplicates_from)?,
+        duplicates: equal?,
         leftovers: leftovers(&stack)?,
-        copies: copies(&stack, &report)?,
+        copies,
         image,
         tree,
         report,

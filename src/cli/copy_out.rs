@@ -1,8 +1,8 @@
 //! Files of an image written to the file system.
 
 use crate::diff::{NodeReader, meta, xattrs};
-use crate::model::{FileKind, Meta, Name, RelPath, Timestamp};
-use crate::union::{Node, Source, Stack};
+use crate::model::{FileKind, Meta, RelPath, Timestamp};
+use crate::union::{Node, Source, Stack, Visit, Walk};
 use anyhow::{Context, bail};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use std::collections::HashMap;
@@ -58,7 +58,7 @@ pub(super) fn copy(stack: &Stack, path: &[u8], target: &Path, options: CopyOptio
     };
     let mut copier =
         Copier { stack, options, copied: Copied::default(), links: HashMap::new(), directories: Vec::new() };
-    copier.tree(node, place)?;
+    copier.tree(node, &place)?;
     copier.finish_directories()?;
     Ok(copier.copied)
 }
@@ -74,17 +74,14 @@ struct Copier<'a> {
 }
 
 impl Copier<'_> {
-    fn tree(&mut self, node: Node, place: PathBuf) -> anyhow::Result<()> {
-        let mut work = vec![(node, place)];
-        while let Some((node, place)) = work.pop() {
-            self.object(&node, &place).with_context(|| super::printable(place.as_os_str().as_bytes()))?;
-            let Node::Directory(directory) = &node else { continue };
-            for listed in self.stack.list(&directory.sources)?.iter() {
-                let name = Name::new(listed.name)?;
-                if let Some(child) = self.stack.child(&directory.sources, &name)? {
-                    work.push((child, place.join(OsStr::from_bytes(&name))));
-                }
-            }
+    fn tree(&mut self, node: Node, place: &Path) -> anyhow::Result<()> {
+        let mut walk = Walk::new(self.stack, RelPath::root(), node);
+        while let Some(Visit { path, node }) = walk.step()? {
+            let place = match path.is_root() {
+                true => place.to_owned(),
+                false => place.join(OsStr::from_bytes(&path.to_bytes())),
+            };
+            self.object(node, &place).with_context(|| super::printable(place.as_os_str().as_bytes()))?;
         }
         Ok(())
     }

@@ -25,6 +25,7 @@ mod explore;
 mod export;
 mod fsck;
 mod history;
+mod human;
 mod image_argument;
 mod images;
 mod import;
@@ -39,7 +40,6 @@ mod mount;
 mod named;
 mod output;
 mod overlay;
-mod printable;
 mod progress;
 mod prune;
 mod ps;
@@ -60,8 +60,9 @@ mod transfer;
 mod umount;
 mod whence;
 
+pub use crate::model::printable;
 pub use error::{Hinted, WithHint};
-pub use printable::{human_size, printable};
+pub use human::human_size;
 
 use crate::store::Store;
 use clap::{Args, CommandFactory, Parser, Subcommand};

@@ -8,7 +8,7 @@
 //! 4. A recreated directory hides everything below it, so everything in it must be in the set even where it equals what
 //!    was there: `forced`.
 
-use super::view::{data_source, meta, xattrs};
+use super::view::{data_source, meta, same_bytes, xattrs};
 use super::{Change, ChangeKind, ChangeSet, Result};
 use crate::model::{FileKind, Meta, Name, RelPath};
 use crate::union::{LayerError, LayerResult, Node, Source, Stack};
@@ -187,38 +187,16 @@ impl Walk<'_> {
     fn same_content(&self, old: &Node, new: &Node, kind: FileKind) -> LayerResult<bool> {
         match kind {
             FileKind::Symlink => Ok(link_target(self.old, old)? == link_target(self.new, new)?),
-            FileKind::File => self.same_bytes(old, new),
+            FileKind::File => self.same_file(old, new),
             _ => Ok(true),
         }
     }
 
-    /// Whether two files of equal size have equal bytes.
-    fn same_bytes(&self, old: &Node, new: &Node) -> LayerResult<bool> {
+    fn same_file(&self, old: &Node, new: &Node) -> LayerResult<bool> {
         let (Some(old), Some(new)) = (data_source(old), data_source(new)) else { return Ok(false) };
-        if self.same_source(old, new) {
-            return Ok(true);
-        }
-        let (old_layer, new_layer) = (self.old.layer(old.layer)?, self.new.layer(new.layer)?);
-        let (mut old_bytes, mut new_bytes) = (vec![0; COMPARED_AT_ONCE], vec![0; COMPARED_AT_ONCE]);
-        let mut offset = 0;
-        loop {
-            let count = old_layer.read_at(old.ino, offset, &mut old_bytes)?;
-            if count != new_layer.read_at(new.ino, offset, &mut new_bytes)? {
-                return Ok(false);
-            }
-            if old_bytes.get(..count) != new_bytes.get(..count) {
-                return Ok(false);
-            }
-            if count < COMPARED_AT_ONCE {
-                return Ok(true);
-            }
-            offset += count as u64;
-        }
+        Ok(self.same_source(old, new) || same_bytes((self.old, old), (self.new, new))?)
     }
 }
-
-/// Bytes of each of two files that are read before they are compared.
-const COMPARED_AT_ONCE: usize = 128 * 1024;
 
 fn directory(node: &Node) -> Option<&[Source]> {
     match node {

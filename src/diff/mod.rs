@@ -23,7 +23,7 @@ pub use compare::{Comparison, Options, compare};
 pub use layer_tar::{LayerOptions, Skipped, write_layer};
 pub use links::{Override, add_linked_names};
 pub use tree_tar::write_tree;
-pub use view::{NodeReader, meta, xattrs};
+pub use view::{NodeReader, meta, same_bytes, xattrs};
 
 use crate::model::RelPath;
 use crate::union::LayerError;

@@ -3,8 +3,8 @@
 use super::entry::{self, Clock};
 use super::{LayerOptions, NodeReader, Result, Skipped};
 use crate::archive::tar::{EntryKind, EntryPath, Writer};
-use crate::model::{Name, RelPath};
-use crate::union::{LayerError, Node, Source, Stack};
+use crate::model::RelPath;
+use crate::union::{Node, Source, Stack, Visit, Walk};
 use std::collections::HashMap;
 use std::io::{self, Write};
 
@@ -21,27 +21,16 @@ pub fn write_tree<W: Write>(
     let mut archive = Writer::new(output);
     let mut skipped = Vec::new();
     let mut names: HashMap<Source, EntryPath> = HashMap::new();
-    let mut work = vec![(name, node)];
-    while let Some((path, node)) = work.pop() {
-        let Some(mut entry) = entry::of_node(stack, &path, &node, clock)? else {
-            skipped.push(Skipped { path });
+    let mut walk = Walk::new(stack, name, node);
+    while let Some(Visit { path, node }) = walk.step()? {
+        let Some(mut entry) = entry::of_node(stack, path, node, clock)? else {
+            skipped.push(Skipped { path: path.clone() });
             continue;
         };
-        if let Node::Directory(directory) = &node {
+        let Node::Other { source, .. } = node else {
             archive.append(&entry, &mut io::empty())?;
-            let mut children = Vec::new();
-            for listed in stack.list(&directory.sources)?.iter() {
-                let name = Name::new(listed.name)
-                    .map_err(|error| LayerError::Damaged { layer: path.to_string(), detail: error.to_string() })?;
-                if let Some(child) = stack.child(&directory.sources, &name)? {
-                    children.push((path.join(name), child));
-                }
-            }
-            children.sort_by(|a, b| b.0.cmp(&a.0));
-            work.extend(children);
             continue;
-        }
-        let Node::Other { source, .. } = &node else { continue };
+        };
         if let Some(target) = names.get(source) {
             entry.kind = EntryKind::HardLink { target: target.clone() };
             entry.xattrs.clear();
@@ -51,7 +40,7 @@ pub fn write_tree<W: Write>(
         if stack.layer(source.layer)?.meta(source.ino)?.nlink > 1 {
             names.insert(*source, entry.path.clone());
         }
-        match NodeReader::new(stack, &node) {
+        match NodeReader::new(stack, node) {
             Some(mut data) => archive.append(&entry, &mut data)?,
             None => archive.append(&entry, &mut io::empty())?,
         }

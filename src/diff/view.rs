@@ -48,6 +48,29 @@ pub(super) fn data_source(node: &Node) -> Option<Source> {
     }
 }
 
+/// Bytes of each of two files that are read before they are compared.
+const COMPARED_AT_ONCE: usize = 128 * 1024;
+
+/// Whether two files, each in its stack, have equal bytes.
+pub fn same_bytes(old: (&Stack, Source), new: (&Stack, Source)) -> LayerResult<bool> {
+    let (old_layer, new_layer) = (old.0.layer(old.1.layer)?, new.0.layer(new.1.layer)?);
+    let (mut old_bytes, mut new_bytes) = (vec![0; COMPARED_AT_ONCE], vec![0; COMPARED_AT_ONCE]);
+    let mut offset = 0;
+    loop {
+        let count = old_layer.read_at(old.1.ino, offset, &mut old_bytes)?;
+        if count != new_layer.read_at(new.1.ino, offset, &mut new_bytes)? {
+            return Ok(false);
+        }
+        if old_bytes.get(..count) != new_bytes.get(..count) {
+            return Ok(false);
+        }
+        if count < COMPARED_AT_ONCE {
+            return Ok(true);
+        }
+        offset += count as u64;
+    }
+}
+
 /// The data of a file, from its start.
 #[derive(Debug)]
 pub struct NodeReader<'a> {

@@ -5,7 +5,9 @@
 mod meta;
 mod name;
 mod path;
+mod printable;
 
 pub use meta::{DeviceNumber, FileKind, Meta, Timestamp};
 pub use name::{InvalidName, NAME_MAX, Name};
 pub use path::RelPath;
+pub use printable::printable;

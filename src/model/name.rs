@@ -1,5 +1,6 @@
 //! One component of a path.
 
+use super::printable;
 use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
@@ -80,13 +81,13 @@ impl AsRef<std::ffi::OsStr> for Name {
 
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.0.escape_ascii())
+        write!(f, "\"{self}\"")
     }
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0.escape_ascii(), f)
+        f.pad(&printable(&self.0))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A path below a root.
 
-use super::{InvalidName, Name};
+use super::{InvalidName, Name, printable};
 use std::fmt;
 
 /// A path relative to a root: a sequence of [`Name`]s, so that it can neither be absolute nor leave the root.
@@ -89,7 +89,7 @@ impl fmt::Debug for RelPath {
 
 impl fmt::Display for RelPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "/{}", self.to_bytes().escape_ascii())
+        write!(f, "/{}", printable(&self.to_bytes()))
     }
 }
 

@@ -15,6 +15,7 @@ mod stack;
 #[cfg(test)]
 mod tests;
 mod view;
+mod walk;
 
 pub use ino::{Ino, LayerIndex, Source};
 pub use layer::{Entry, EntryKind, Layer, LayerError, LayerResult, LocalIno, Marks, Totals};
@@ -22,3 +23,4 @@ pub use listing::{Listed, Listing};
 pub use mem::{BadLine, MemLayer};
 pub use stack::{Directory, Follow, MAX_LOWERS, Node, Stack, StackError};
 pub use view::{DiffView, Hanging};
+pub use walk::{Visit, Walk};

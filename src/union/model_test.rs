@@ -100,10 +100,13 @@ fn text(lines: &Lines) -> String {
 
 fn shown(stack: &Stack, sources: &[Source], at: &RelPath, all: &mut BTreeMap<RelPath, Object>) {
     let listing = stack.list(sources).expect("a listing");
-    for listed in listing.iter() {
+    let children = stack.children(sources).expect("children");
+    assert_eq!(children.len(), listing.len(), "{at}");
+    for (listed, (name, child)) in listing.iter().zip(children) {
         let path = at.join(Name::new(listed.name).expect("a name"));
         let node = stack.child(sources, listed.name).expect("a child").expect("what is listed is found");
         assert_eq!((node.ino(), node.kind()), (Some(listed.ino), listed.kind), "{path}");
+        assert_eq!((&*name, &child), (listed.name, &node), "{path}: a walk sees the same");
         match node {
             Node::Directory(directory) => {
                 let layer = stack.layer(directory.metadata.layer).expect("a layer");

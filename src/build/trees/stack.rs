@@ -66,16 +66,8 @@ impl Tree for StackTree {
 
     fn list(&self, path: &RelPath) -> io::Result<Vec<(Name, Stat)>> {
         let Node::Directory(directory) = self.existing(path)? else { return Err(io::ErrorKind::NotADirectory.into()) };
-        let listing = self.stack.list(&directory.sources).map_err(io::Error::other)?;
-        let mut entries = Vec::new();
-        for entry in listing.iter() {
-            let name = Name::new(entry.name).map_err(io::Error::other)?;
-            if let Some(node) = self.stack.child(&directory.sources, &name).map_err(io::Error::other)? {
-                entries.push((name, self.stat_of(&node)?));
-            }
-        }
-        entries.sort_by(|left, right| left.0.cmp(&right.0));
-        Ok(entries)
+        let children = self.stack.children(&directory.sources).map_err(io::Error::other)?;
+        children.into_iter().map(|(name, node)| Ok((name, self.stat_of(&node)?))).collect()
     }
 
     fn read_link(&self, path: &RelPath) -> io::Result<Vec<u8>> {
