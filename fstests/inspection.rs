@@ -52,6 +52,80 @@ fn the_layers_of_a_path_are_told() {
     scene.layerfs(["whence", "known:1", "../x"]).output().fails(1, &["no path"]);
 }
 
+/// Paths of different sizes, times, types and owners.
+fn listed() -> Option<Scene> {
+    let scene = Scene::begin(&[])?;
+    Image::new()
+        .layer(
+            "file etc/passwd =root:x:0:0\\x0ame:x:1000:100 @1000\nfile etc/group =users:x:100: @1000\nfile etc/a.conf =a @2000.5
+             file etc/b.conf =bb 0600 1000:100 @3000\nfile etc/sub/c.conf =ccc @4000\nlink etc/link ->a.conf @5000\nfile big #5000 @6000
+             file etc/\\x1b]0;title\\x07 =x @1000\nchar etc/null dev=1:3 0666 @1000\nlink conf ->etc",
+        )
+        .write_oci(&scene.path("layout"), "listed:1");
+    scene.layerfs(["load", "layout"]).ok();
+    Some(scene)
+}
+
+#[test]
+fn listings_are_those_of_ls() {
+    let Some(scene) = listed() else { return };
+    let lines = |arguments: &[&str]| {
+        let text = scene.layerfs(["ls"]).args(arguments).ok().text();
+        assert!(!text.contains(['\x1b', '\x07']), "{text}");
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(lines(&["listed:1:/conf"])[1..], ["a.conf", "b.conf", "group", "link", "null", "passwd", "sub"]);
+    assert_eq!(lines(&["-l", "listed:1:/etc/b.conf"]), ["-rw------- 1 me users 2 1970-01-01 00:50 /etc/b.conf"]);
+    assert_eq!(lines(&["-ln", "listed:1:/etc/b.conf"]), ["-rw------- 1 1000 100 2 1970-01-01 00:50 /etc/b.conf"]);
+    assert_eq!(lines(&["-l", "listed:1:/etc/link"]), ["lrwxrwxrwx 1 root 0 6 1970-01-01 01:23 /etc/link -> a.conf"]);
+    assert_eq!(lines(&["-l", "listed:1:/etc/null"]), ["crw-rw-rw- 1 root 0 1, 3 1970-01-01 00:16 /etc/null"]);
+    assert!(lines(&["-lh", "listed:1"]).iter().any(|line| line.contains(" 4.9K ")));
+    assert_eq!(lines(&["-S", "listed:1:/etc/*.conf"]), ["/etc/b.conf", "/etc/a.conf"]);
+    assert_eq!(lines(&["-tr", "listed:1:/etc/*.conf"]), ["/etc/a.conf", "/etc/b.conf"]);
+    assert_eq!(lines(&["listed:1:/**/*.conf"]), ["/etc/a.conf", "/etc/b.conf", "/etc/sub/c.conf"]);
+    let titled = lines(&["-R", "listed:1:/etc/sub", "listed:1:/big"]);
+    assert_eq!(titled, ["/etc/sub:", "c.conf", "/big"]);
+    let rows = scene.layerfs(["ls", "--format", "json", "listed:1:/etc/b.conf"]).ok().json();
+    assert_eq!((&rows[0]["User"], &rows[0]["Group"], &rows[0]["Size"]), (&"me".into(), &"users".into(), &2.into()));
+    scene.layerfs(["ls", "listed:1:/etc/*.nothing"]).output().fails(1, &["nothing matches"]);
+    let told = scene.layerfs(["ls", "listed:1:/\x1b]0;x\x07"]).output().fails(1, &["\\u{1b}]0;x\\u{7}"]).error_text();
+    assert!(!told.contains(['\x1b', '\x07']), "{told}");
+}
+
+#[test]
+fn listings_are_searched_as_find_does() {
+    let Some(scene) = listed() else { return };
+    let found = |arguments: &[&str]| {
+        let text = scene.layerfs(["ls", "-R"]).args(arguments).ok().text();
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        found(&["--newer", "@2000", "--type", "f", "listed:1:/etc"]),
+        ["/etc/a.conf", "/etc/b.conf", "/etc/sub/c.conf"]
+    );
+    assert_eq!(found(&["--newer", "/etc/b.conf", "--type", "f,l", "listed:1:/etc"]), ["/etc/link", "/etc/sub/c.conf"]);
+    assert_eq!(found(&["--size", "+4k", "listed:1"]), ["/big"]);
+    assert_eq!(found(&["--size", "-3c", "--type", "f", "listed:1:/etc/*.conf"]), ["/etc/a.conf", "/etc/b.conf"]);
+    assert_eq!(found(&["--newer", "1970-01-01 01:30", "--type", "f", "listed:1:/"]), ["/big"]);
+    assert_eq!(found(&["-l", "--size", "+4k", "listed:1"]), ["-rw-r--r-- 1 root 0 5000 1970-01-01 01:40 /big"]);
+    let plain = scene.layerfs(["ls", "--size", "2c", "listed:1:/etc"]).ok().text();
+    assert_eq!(plain, "b.conf\n", "without -R names, as ever");
+    scene.layerfs(["ls", "--newer", "soon", "listed:1"]).output().fails(2, &["expected a time"]);
+    scene.layerfs(["ls", "--size", "1X", "listed:1"]).output().fails(2, &["expected a unit"]);
+    scene.layerfs(["ls", "-R", "--newer", "/nothing", "listed:1"]).output().fails(1, &["not in the image"]);
+}
+
+#[test]
+fn files_that_match_are_written_one_after_the_other() {
+    let Some(scene) = listed() else { return };
+    assert_eq!(scene.layerfs(["cat", "listed:1:/**/*.conf"]).ok().text(), "abbccc");
+    assert_eq!(scene.layerfs(["cat", "listed:1:/etc/[!a].conf"]).ok().text(), "bb");
+    scene.layerfs(["cat", "listed:1:/etc/*.no"]).output().fails(1, &["no file matches", "hint: "]);
+    scene.layerfs(["cat", "listed:1:/etc/sub"]).output().fails(1, &["is a directory"]);
+    let told = scene.layerfs(["cat", "listed:1:/\x1b]1;x\x07"]).output().fails(1, &["\\u{1b}]1;x\\u{7}"]).error_text();
+    assert!(!told.contains(['\x1b', '\x07']), "{told}");
+}
+
 #[test]
 fn files_are_copied_out() {
     let Some(scene) = known(&[Need::Program("tar")]) else { return };

@@ -2,7 +2,7 @@
 
 use super::explore::instructions;
 use super::image_argument::{OpenImage, open_image};
-use super::output::{Format, print};
+use super::output::{Format, json_text, print};
 use super::{Global, human_size, printable};
 use crate::analyze::{
     DuplicateGroup, ImageTree, Leftover, Page, Waste, WasteReport, cause, copies, duplicates, leftovers,
@@ -97,7 +97,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         write().with_context(|| format!("cannot write {}", file.display()))?;
     }
     let text = match args.format {
-        Format::Json => serde_json::to_string_pretty(&as_json(&told))? + "\n",
+        Format::Json => json_text(&as_json(&told))? + "\n",
         Format::Text => as_text(&told, if args.top == 0 { usize::MAX } else { args.top }),
     };
     print(&text)?;

@@ -1,18 +1,23 @@
 //! `layerfs cat`: the content of files of an image, without a mount.
 
 use super::image_argument::open_path;
+use super::output::until_closed;
 use super::registry_options::RegistryOptions;
-use super::{Global, WithHint};
+use super::{Global, WithHint, glob, printable};
 use crate::model::FileKind;
 use crate::union::{Node, Source, Stack};
 use anyhow::{Context, bail};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+const HINT: &str = "see what there is: layerfs ls -lR IMAGE:PATH";
 /// Bytes read at once.
 const CHUNK: usize = 1 << 20;
 
-/// Write the content of files of an image to standard output.
+/// Write the content of files of an image to standard output
+///
+/// PATH may be a pattern, quoted from the shell: `*`, `?` and `[…]` match within a name, `**` any number of directories. Of what
+/// matches, files are written, sorted by their paths, and everything else is left out.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The files; symlinks are followed inside the image. docker://IMAGE:PATH reads from an image at its registry
@@ -25,18 +30,34 @@ pub(super) struct Args {
 /// Runs the verb.
 pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let store = global.store()?;
-    let mut out = io::stdout().lock();
-    for file in &args.files {
-        let (_image, stack, path) = open_path(&store, file, &args.registry)?;
-        let source =
-            find(&stack, &path).with_context(|| file.clone()).hint("see what there is: layerfs ls -lR IMAGE:PATH")?;
-        copy(&stack, source, &mut out).with_context(|| file.clone())?;
-    }
-    out.flush()?;
-    Ok(ExitCode::SUCCESS)
+    let write = || {
+        let mut out = io::stdout().lock();
+        for file in &args.files {
+            let (_image, stack, path) = open_path(&store, file, &args.registry)?;
+            for source in find(&stack, &path).with_context(|| printable(file.as_bytes())).hint(HINT)? {
+                copy(&stack, source, &mut out).with_context(|| printable(file.as_bytes()))?;
+            }
+        }
+        out.flush()?;
+        Ok(ExitCode::SUCCESS)
+    };
+    until_closed(write())
 }
 
-fn find(stack: &Stack, path: &[u8]) -> anyhow::Result<Source> {
+/// The files that `path` names: one, or of those that match a pattern all that are files.
+fn find(stack: &Stack, path: &[u8]) -> anyhow::Result<Vec<Source>> {
+    let paths = glob::expand(stack, path)?;
+    if let [path] = paths.as_slice() {
+        return Ok(vec![file(stack, path)?]);
+    }
+    let files: Vec<Source> = paths.iter().filter_map(|path| file(stack, path).ok()).collect();
+    if files.is_empty() {
+        bail!("no file matches");
+    }
+    Ok(files)
+}
+
+fn file(stack: &Stack, path: &[u8]) -> anyhow::Result<Source> {
     match stack.resolve_following(path, true)? {
         None => bail!("no such file or directory"),
         Some(Node::Directory(_)) => bail!("is a directory"),

@@ -77,10 +77,8 @@ impl Copier<'_> {
     fn tree(&mut self, node: Node, place: &Path) -> anyhow::Result<()> {
         let mut walk = Walk::new(self.stack, RelPath::root(), node);
         while let Some(Visit { path, node }) = walk.step()? {
-            let place = match path.is_root() {
-                true => place.to_owned(),
-                false => place.join(OsStr::from_bytes(&path.to_bytes())),
-            };
+            let below = path.to_bytes();
+            let place = if path.is_root() { place.to_owned() } else { place.join(OsStr::from_bytes(&below)) };
             self.object(node, &place).with_context(|| super::printable(place.as_os_str().as_bytes()))?;
         }
         Ok(())

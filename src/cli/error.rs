@@ -1,5 +1,6 @@
 //! How a failure is told: one line, then what to do about it.
 
+use crate::model::harmless;
 use std::fmt;
 use std::io::Write;
 
@@ -36,12 +37,13 @@ impl<T, E: Into<anyhow::Error>> WithHint<T> for Result<T, E> {
 
 /// Writes `error` and the hints in its chain, or the advice that goes with its kind, to standard error.
 pub(super) fn report(error: &anyhow::Error) {
-    let mut text = format!("layerfs: {}\n", one_line(error));
+    // Names in images and on the command line are anybody's: here is the last place before the terminal.
+    let mut text = format!("layerfs: {}\n", harmless(&one_line(error)));
     let hints: Vec<String> =
         error.chain().filter_map(|cause| cause.downcast_ref::<Hinted>()).map(|hinted| hinted.hint.clone()).collect();
     let advice = if hints.is_empty() { super::advice::of(error).into_iter().collect() } else { hints };
     for hint in advice {
-        text = text + "hint: " + &hint + "\n";
+        text = text + "hint: " + &harmless(&hint) + "\n";
     }
     // Nobody is left to tell when standard error itself is closed.
     let _ = std::io::stderr().write_all(text.as_bytes());
@@ -50,7 +52,7 @@ pub(super) fn report(error: &anyhow::Error) {
 /// Writes a line that is neither data nor an error to standard error.
 pub(super) fn note(text: &str) {
     // Nobody is left to tell when standard error itself is closed.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", harmless(text));
 }
 
 /// The chain of causes as one line. An error of the library tells of its cause itself, so what has been said is not said again.

@@ -24,6 +24,7 @@ mod exec;
 mod explore;
 mod export;
 mod fsck;
+mod glob;
 mod history;
 mod human;
 mod image_argument;
@@ -40,6 +41,7 @@ mod mount;
 mod named;
 mod output;
 mod overlay;
+mod owners;
 mod progress;
 mod prune;
 mod ps;
@@ -60,6 +62,7 @@ mod transfer;
 mod umount;
 mod whence;
 
+use crate::model::harmless;
 pub use crate::model::printable;
 pub use error::{Hinted, WithHint};
 pub use human::human_size;
@@ -67,6 +70,7 @@ pub use human::human_size;
 use crate::store::Store;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -217,5 +221,11 @@ fn init_log(verbose: u8) {
             builder.filter_module(module, log::LevelFilter::Debug);
         }
     }
+    builder.format(|line, record| {
+        let (time, level) = (line.timestamp_seconds(), record.level());
+        let style = line.default_level_style(level);
+        let message = harmless(&record.args().to_string());
+        writeln!(line, "[{time} {style}{level:<5}{style:#} {}] {message}", record.target())
+    });
     builder.init();
 }

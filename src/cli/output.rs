@@ -1,8 +1,10 @@
 //! What verbs print: data on standard output, as text or JSON.
 
+use crate::model::harmless;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -25,9 +27,43 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// What a verb that writes as it goes returns. Someone who has closed standard output has seen enough: that is no failure.
+pub(super) fn until_closed(result: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    match result {
+        Err(error) if is_closed(&error) => Ok(ExitCode::SUCCESS),
+        other => other,
+    }
+}
+
+/// Whether writing to standard output failed because nobody reads it: reading layers and the store fails with errors of their own.
+fn is_closed(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
 /// Writes data to standard output as JSON, indented.
 pub(super) fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
-    print(&(serde_json::to_string_pretty(value)? + "\n"))
+    print(&(json_text(value)? + "\n"))
+}
+
+/// JSON, indented. What a terminal would obey stands only in strings, and JSON's own escapes leave only some of it out: here it gets the
+/// escapes that it may have.
+pub(super) fn json_text<T: Serialize>(value: &T) -> anyhow::Result<String> {
+    let text = serde_json::to_string_pretty(value)?;
+    let mut escaped = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        for character in line.trim_end_matches('\n').chars() {
+            if character.is_ascii() || harmless(character.encode_utf8(&mut [0; 4])).starts_with(character) {
+                escaped.push(character);
+            } else {
+                let mut units = [0; 2];
+                let units = character.encode_utf16(&mut units).iter();
+                escaped.extend(units.map(|unit| format!("\\u{unit:04x}")));
+            }
+        }
+        escaped.push('\n');
+    }
+    escaped.truncate(escaped.trim_end_matches('\n').len());
+    Ok(escaped)
 }
 
 /// How long ago a time of a document was, as Docker writes it (`2 weeks ago`); `N/A` where there is none.
@@ -67,6 +103,14 @@ fn human_duration(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_holds_nothing_that_a_terminal_obeys() {
+        let value = serde_json::json!({ "a\u{9b}31m": ["\u{1b}[31m", "\u{202e}x", "gr\u{fc}n"] });
+        let text = json_text(&value).unwrap();
+        assert!(!text.contains(['\u{1b}', '\u{9b}', '\u{202e}']) && text.contains("gr\u{fc}n"), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+    }
 
     #[test]
     fn durations_are_written_as_docker_writes_them() {

@@ -1,6 +1,6 @@
 //! `layerfs ps`: what is mounted.
 
-use super::output::Format;
+use super::output::{Format, json_text};
 use super::{Global, printable};
 use crate::mount::{ControlRequest, ControlResponse, MountRecord, Registry, ask};
 use crate::store::{Container, ContainerRecord};
@@ -37,7 +37,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
                 .map(|mount| describe(&registry, mount, args.stats))
                 .chain(resting.iter().map(describe_resting))
                 .collect();
-            writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
+            writeln!(out, "{}", json_text(&all)?)?;
         }
         Format::Text => {
             write_table(&mut out, &registry, &mounts, args.stats)?;

@@ -3,7 +3,7 @@
 use super::explore::instructions;
 use super::image_argument::open_image;
 use super::ls::kind_letter;
-use super::output::Format;
+use super::output::{Format, json_text};
 use super::{Global, human_size, printable};
 use crate::analyze::{Touch, TouchKind, history_of};
 use crate::model::{FileKind, RelPath};
@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         }
     }
     if args.format == Format::Json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&rows)?)?;
+        writeln!(out, "{}", json_text(&rows)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }

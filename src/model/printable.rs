@@ -23,6 +23,20 @@ pub fn printable(bytes: &[u8]) -> String {
     text
 }
 
+/// `text` with nothing in it that a terminal would obey: what [`printable`] escapes, but for backslashes, so that what is escaped already
+/// stays as it is.
+pub fn harmless(text: &str) -> String {
+    let mut harmless = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_harmless(character) || character == '\\' {
+            harmless.push(character);
+        } else {
+            harmless.extend(character.escape_default());
+        }
+    }
+    harmless
+}
+
 fn is_harmless(character: char) -> bool {
     let reverses =
         matches!(character, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -48,6 +62,8 @@ mod tests {
         ];
         for (bytes, expected) in cases {
             assert_eq!(&printable(bytes), expected);
+            assert_eq!(&harmless(&printable(bytes)), expected, "once is enough");
         }
+        assert_eq!(harmless("a\u{1b}[0m\\x"), "a\\u{1b}[0m\\x");
     }
 }
