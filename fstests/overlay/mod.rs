@@ -1,5 +1,6 @@
 //! The rules of a writable union that the oracle does not reach: identity, descriptors, notation, options, ends.
 
+mod beside;
 mod options;
 
 use crate::support::tree::{self, Notation};

@@ -122,18 +122,45 @@ impl LayerFs {
         Ok(writable.upper.sync(local, data_only, is_directory)?)
     }
 
-    /// Allocates or frees space of the file `ino`; `mode` as in fallocate(2).
-    pub fn fallocate(&self, ino: Ino, mode: FallocateFlags, offset: u64, length: u64) -> FsResult<()> {
+    /// Allocates or frees space of the file `ino`; `mode` as in fallocate(2). `unprivileged`: it takes setuid, setgid and
+    /// capabilities with it.
+    pub fn fallocate(
+        &self,
+        ino: Ino,
+        mode: FallocateFlags,
+        (offset, length): (u64, u64),
+        unprivileged: bool,
+    ) -> FsResult<()> {
         let fd = self.data_in_upper(ino)?;
-        rustix::fs::fallocate(&fd, mode, offset, length).map_err(|error| FsError::System(error.into()))
+        rustix::fs::fallocate(&fd, mode, offset, length).map_err(|error| FsError::System(error.into()))?;
+        if unprivileged { self.drop_privileges(ino) } else { Ok(()) }
     }
 
-    /// Copies data from one file to another without them leaving the kernel; returns how many bytes.
+    fn drop_privileges(&self, ino: Ino) -> FsResult<()> {
+        let writable = self.writable()?;
+        let local = self.ensure_upper(ino, Want::Metadata)?;
+        let _shared = writable.stripes.read(ino);
+        Ok(writable.upper.drop_privileges(local)?)
+    }
+
+    /// Takes setuid and setgid from the file `ino`, if it has them.
+    pub fn drop_set_ids(&self, ino: Ino) -> FsResult<Attr> {
+        let before = self.getattr(ino)?;
+        if before.meta.kind != FileKind::File || before.meta.permissions & 0o6000 == 0 {
+            return Ok(before);
+        }
+        self.drop_privileges(ino)?;
+        self.getattr(ino)
+    }
+
+    /// Copies data from one file to another without them leaving the kernel; returns how many bytes. `unprivileged`: what is
+    /// written to loses setuid, setgid and capabilities.
     pub fn copy_file_range(
         &self,
         (from, from_offset): (Ino, u64),
         (to, to_offset): (Ino, u64),
         length: usize,
+        unprivileged: bool,
     ) -> FsResult<usize> {
         let target = self.data_in_upper(to)?;
         let source = self.data_source(from)?;
@@ -142,8 +169,12 @@ impl LayerFs {
         let size = self.layer(source)?.meta(source.ino)?.size;
         let length = (length as u64).min(size.saturating_sub(from_offset)) as usize;
         let (mut input, mut output) = (start + from_offset, to_offset);
-        rustix::fs::copy_file_range(&fd, Some(&mut input), &target, Some(&mut output), length)
-            .map_err(|error| FsError::System(error.into()))
+        let copied = rustix::fs::copy_file_range(&fd, Some(&mut input), &target, Some(&mut output), length)
+            .map_err(|error| FsError::System(error.into()))?;
+        if unprivileged {
+            self.drop_privileges(to)?;
+        }
+        Ok(copied)
     }
 
     /// The attributes of `FS_IOC_GETFLAGS`; none in a layer that has no such thing.
@@ -156,9 +187,10 @@ impl LayerFs {
 
     /// Sets the attributes of `FS_IOC_SETFLAGS`.
     pub fn set_inode_flags(&self, ino: Ino, flags: u32) -> FsResult<()> {
-        let fd = self.data_in_upper(ino)?;
-        let flags = rustix::fs::IFlags::from_bits_retain(flags as _);
-        rustix::fs::ioctl_setflags(&fd, flags).map_err(|error| FsError::System(error.into()))
+        let writable = self.writable()?;
+        let local = self.ensure_upper(ino, Want::Data)?;
+        let _shared = writable.stripes.read(ino);
+        Ok(writable.upper.set_inode_flags(local, flags)?)
     }
 
     fn data_in_upper(&self, ino: Ino) -> FsResult<Arc<OwnedFd>> {

@@ -105,11 +105,15 @@ fn metadata_and_data_of_a_metadata_only_copy() {
 
 #[test]
 fn xattrs_and_their_absence() {
-    let fs = layerfs(&["file a 1\nxattr a user.x 1\nxattr a user.y 2"]);
+    let fs = layerfs(&["file a 1\nxattr a user.x 1\nxattr a user.y 2\nxattr a trusted.z 3"]);
     let ino = walk(&fs, "a");
-    assert_eq!(fs.listxattr(ino).unwrap(), b"user.x\0user.y\0");
+    assert_eq!(fs.listxattr(ino, false).unwrap(), b"trusted.z\0user.x\0user.y\0");
+    assert_eq!(fs.listxattr(ino, true).unwrap(), b"user.x\0user.y\0");
+    for unknown in [&b"system.x"[..], b"x", b"bogus.x"] {
+        assert!(matches!(fs.getxattr(ino, unknown), Err(FsError::NotSupported)));
+    }
     assert!(matches!(fs.getxattr(ino, b"user.z"), Err(FsError::NoXattr)));
-    assert_eq!(fs.listxattr(Ino::ROOT).unwrap(), b"");
+    assert_eq!(fs.listxattr(Ino::ROOT, false).unwrap(), b"");
 }
 
 #[test]

@@ -4,11 +4,12 @@ use super::attr::{file_attr, file_type, negative};
 use super::capabilities::{OpenMode, Wishes, negotiate};
 use super::counters::{Counters, Operation};
 use super::errno::errno;
-use super::incoming::{changes, creator, new_node, xattr_mode};
+use super::incoming::{changes, creator, new_node, rename_mode, xattr_mode};
+use super::ioctl;
 use super::push::Pushes;
 use super::spin::Spinner;
-use crate::fs::{Attr, FsError, FsResult, LayerFs, RenameMode, Write};
-use crate::layer::upper::{NewKind, NewObject};
+use crate::fs::{Attr, FsError, FsResult, LayerFs, Write};
+use crate::layer::upper::{Changes, NewKind, NewObject};
 use crate::union::Ino;
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation,
@@ -37,10 +38,6 @@ const MOST_COPIED: u64 = 1 << 28;
 
 /// The longest name, for statfs.
 const NAME_MAX: u32 = 255;
-
-/// `_IOR('f', 1, long)` and `_IOW('f', 2, long)` (include/uapi/linux/fs.h): the numbers say long, what is passed is an int.
-const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
-const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
 
 thread_local! {
     /// What a thread reads into before it replies.
@@ -132,32 +129,6 @@ impl Adapter {
         match self.open_mode {
             OpenMode::ZeroMessage => FopenFlags::empty(),
             OpenMode::Answered => FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
-        }
-    }
-
-    fn rename_answer(
-        &self,
-        (parent, name): (Ino, &OsStr),
-        (new_parent, new_name): (Ino, &OsStr),
-        flags: RenameFlags,
-    ) -> FsResult<()> {
-        let mode = match flags.bits() {
-            0 => RenameMode::Replace,
-            libc::RENAME_NOREPLACE => RenameMode::NoReplace,
-            libc::RENAME_EXCHANGE => RenameMode::Exchange,
-            _ => return Err(FsError::WrongKind),
-        };
-        self.fs.rename(parent, name.as_bytes(), new_parent, new_name.as_bytes(), mode)
-    }
-
-    fn ioctl_answer(&self, ino: Ino, command: u32, input: &[u8]) -> FsResult<Option<[u8; 4]>> {
-        match command {
-            FS_IOC_GETFLAGS => self.fs.inode_flags(ino).map(|flags| Some(flags.to_ne_bytes())),
-            FS_IOC_SETFLAGS => {
-                let flags = input.first_chunk().ok_or(FsError::WrongKind)?;
-                self.fs.set_inode_flags(ino, u32::from_ne_bytes(*flags)).map(|()| None)
-            }
-            _ => Err(FsError::NoSuchIoctl),
         }
     }
 
@@ -325,7 +296,15 @@ impl Filesystem for Adapter {
         reply: ReplyAttr,
     ) {
         let changes = changes(mode, (uid, gid), size, (atime, mtime));
-        match self.call(Operation::Setattr, ino.0, || self.fs.setattr(Ino(ino.0), &changes, request.uid() != 0)) {
+        let set = self.call(Operation::Setattr, ino.0, || {
+            if changes == Changes::default() {
+                // How the kernel says that a write or a change of owner is about to take setuid and setgid away; the bit that
+                // says so is not handed on (fuse_setattr in fs/fuse/dir.c). It keeps the mode of the answer.
+                return self.fs.drop_set_ids(Ino(ino.0));
+            }
+            self.fs.setattr(Ino(ino.0), &changes, is_unprivileged(request))
+        });
+        match set {
             Ok(attr) => reply.attr(&self.timeout, &self.shown(&attr)),
             Err(errno) => reply.error(errno),
         }
@@ -405,8 +384,10 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let (from, to) = ((Ino(parent.0), name), (Ino(new_parent.0), new_name));
-        let done = self.call(Operation::Rename, parent.0, || self.rename_answer(from, to, flags));
+        let done = self.call(Operation::Rename, parent.0, || {
+            let mode = rename_mode(flags).ok_or(FsError::WrongKind)?;
+            self.fs.rename(Ino(parent.0), name.as_bytes(), Ino(new_parent.0), new_name.as_bytes(), mode)
+        });
         self.reply_empty(done, reply);
     }
 
@@ -471,7 +452,7 @@ impl Filesystem for Adapter {
 
     fn fallocate(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         _handle: FileHandle,
         offset: u64,
@@ -480,13 +461,15 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let mode = FallocateFlags::from_bits_retain(mode as u32);
-        let done = self.call(Operation::Fallocate, ino.0, || self.fs.fallocate(Ino(ino.0), mode, offset, length));
+        let done = self.call(Operation::Fallocate, ino.0, || {
+            self.fs.fallocate(Ino(ino.0), mode, (offset, length), is_unprivileged(request))
+        });
         self.reply_empty(done, reply);
     }
 
     fn copy_file_range(
         &self,
-        _request: &Request,
+        request: &Request,
         from: INodeNo,
         _from_handle: FileHandle,
         from_offset: u64,
@@ -499,7 +482,8 @@ impl Filesystem for Adapter {
     ) {
         let length = usize::try_from(length.min(MOST_COPIED)).unwrap_or(0);
         let copied = self.call(Operation::CopyFileRange, to.0, || {
-            self.fs.copy_file_range((Ino(from.0), from_offset), (Ino(to.0), to_offset), length)
+            let (from, to) = ((Ino(from.0), from_offset), (Ino(to.0), to_offset));
+            self.fs.copy_file_range(from, to, length, is_unprivileged(request))
         });
         match copied {
             Ok(length) => reply.written(length as u32),
@@ -518,9 +502,8 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        match self.call(Operation::Ioctl, ino.0, || self.ioctl_answer(Ino(ino.0), command, input)) {
-            Ok(Some(value)) => reply.ioctl(0, &value),
-            Ok(None) => reply.ioctl(0, &[]),
+        match self.call(Operation::Ioctl, ino.0, || ioctl::answer(&self.fs, Ino(ino.0), command, input)) {
+            Ok(value) => reply.ioctl(0, &value),
             Err(errno) => reply.error(errno),
         }
     }
@@ -549,8 +532,8 @@ impl Filesystem for Adapter {
         self.spinner.wait();
     }
 
-    fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        match self.call(Operation::Listxattr, ino.0, || self.fs.listxattr(Ino(ino.0))) {
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        match self.call(Operation::Listxattr, ino.0, || self.fs.listxattr(Ino(ino.0), is_unprivileged(request))) {
             Ok(names) => reply_xattr(reply, &names, size),
             Err(errno) => reply.error(errno),
         }
@@ -584,6 +567,11 @@ impl Filesystem for Adapter {
         }
         self.spinner.wait();
     }
+}
+
+/// Whether what is asked for is done without the rights of root, of whom the protocol tells only the number.
+fn is_unprivileged(request: &Request) -> bool {
+    request.uid() != 0
 }
 
 fn full(is_full: bool) -> ControlFlow<()> {

@@ -1,5 +1,6 @@
 //! What the protocol asks for, in the filesystem's terms.
 
+use crate::fs::RenameMode;
 use crate::layer::upper::{Changes, NewKind, NewObject, SetTime, XattrMode};
 use crate::model::{DeviceNumber, FileKind, Timestamp};
 use crate::sys::Creator;
@@ -71,6 +72,16 @@ pub(super) fn xattr_mode(flags: i32) -> XattrMode {
         libc::XATTR_CREATE => XattrMode::Create,
         libc::XATTR_REPLACE => XattrMode::Replace,
         _ => XattrMode::Set,
+    }
+}
+
+/// How a rename is meant; none for what overlayfs does not do either.
+pub(super) fn rename_mode(flags: fuser::RenameFlags) -> Option<RenameMode> {
+    match flags.bits() {
+        0 => Some(RenameMode::Replace),
+        libc::RENAME_NOREPLACE => Some(RenameMode::NoReplace),
+        libc::RENAME_EXCHANGE => Some(RenameMode::Exchange),
+        _ => None,
     }
 }
 

@@ -16,6 +16,7 @@ mod capabilities;
 mod counters;
 mod errno;
 mod incoming;
+mod ioctl;
 mod kernel;
 mod push;
 mod session;

@@ -6,7 +6,7 @@ use crate::layer::dir::{Object, OverrideStat, Record, owners};
 use crate::model::{FileKind, Meta, Timestamp};
 use crate::sys::chmod_no_follow;
 use crate::union::{Layer, LayerResult, LocalIno};
-use rustix::fs::{AtFlags, Gid, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, Gid, IFlags, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::io;
 
@@ -143,6 +143,17 @@ impl Upper {
         self.check_xattr(name)?;
         rustix::fs::lremovexattr(object.proc_path(), self.prefix().stored(name).as_ref())
             .map_err(|error| self.failed("remove xattr", error.into()))
+    }
+
+    /// Sets the attributes of `FS_IOC_SETFLAGS`. By a descriptor for reading: an immutable file cannot be opened for writing, not even
+    /// to make it mutable again.
+    pub fn set_inode_flags(&self, ino: LocalIno, flags: u32) -> LayerResult<()> {
+        let object = self.tree.object(ino)?;
+        let set = || -> io::Result<()> {
+            let fd = object.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
+            Ok(rustix::fs::ioctl_setflags(&fd, IFlags::from_bits_retain(flags as _))?)
+        };
+        set().map_err(|source| self.failed("set inode flags", source))
     }
 
     fn check_xattr(&self, name: &[u8]) -> LayerResult<()> {

@@ -134,9 +134,9 @@ impl Upper {
             rustix::fs::ftruncate(fd, copied.meta.size).map_err(|error| self.failed("size a copy", error.into()))?;
             self.mark_metacopy(staged).map_err(failed("mark a metadata-only copy"))?;
         }
+        self.copy_meta(staged, copied.meta).map_err(failed("copy owner, mode and times"))?;
         self.copy_xattrs(staged, copied)?;
         self.record_ino(staged, local, copied.ino).map_err(failed("write down an inode number"))?;
-        self.copy_meta(staged, copied.meta).map_err(failed("copy owner, mode and times"))?;
         if let (Some(fd), Content::First(1..), false) = (&fd, content, self.volatile) {
             rustix::fs::fsync(fd).map_err(|error| self.failed("sync a copy", error.into()))?;
         }
@@ -151,10 +151,11 @@ impl Upper {
         let meta = layer.stored_meta(local)?;
         let root = self.tree.root_object();
         let copied = Copied { layer, local, data: (layer, local), meta: &meta, ino: Ino::ROOT };
-        self.copy_xattrs(&root, &copied)?;
-        self.copy_meta(&root, &meta).map_err(|source| self.failed("copy owner, mode and times", source))
+        self.copy_meta(&root, &meta).map_err(|source| self.failed("copy owner, mode and times", source))?;
+        self.copy_xattrs(&root, &copied)
     }
 
+    /// After owner and mode: a change of owner takes capabilities away.
     fn copy_xattrs(&self, staged: &Object, copied: &Copied<'_>) -> LayerResult<()> {
         let mut names = Vec::new();
         copied.layer.xattr_names(copied.local, &mut |name| names.push(name.to_vec()))?;
