@@ -6,6 +6,7 @@ use crate::support::Scene;
 use layerfs::sandbox::{Outcome, Sandbox, SandboxError, WindowSize};
 use std::io::{Read, Write};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -30,6 +31,25 @@ fn errors_have_dockers_codes() {
         assert_eq!(result.code, code, "{program}: {result:?}");
         assert!(result.error.as_ref().is_some_and(|error| error.contains(program)), "{result:?}");
     }
+}
+
+/// The sandbox may have ended before the starter has read that there is a listener.
+#[test]
+fn regression_a_command_that_cannot_be_started_is_told_however_soon_all_is_over() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    let root = busybox_root(&scene, Starter::Single, "root");
+    let mut spec = script(&root, "");
+    spec.argv = vec!["/etc/passwd".into()];
+    let stop = AtomicBool::new(false);
+    let codes: Vec<u8> = std::thread::scope(|threads| {
+        for _ in 0..6 {
+            threads.spawn(|| while !stop.load(Ordering::Relaxed) {});
+        }
+        let codes = (0..20).map(|_| run(&scene, Starter::Single, &spec).code).collect();
+        stop.store(true, Ordering::Relaxed);
+        codes
+    });
+    assert!(codes.iter().all(|code| *code == 126), "{codes:?}");
 }
 
 #[test]

@@ -105,9 +105,10 @@ fn restrict(spec: &Spec, control: &OwnedFd) -> Result<(), Failure> {
         let notify_creation = if supervised { supervise::CREATING } else { &[] };
         let program =
             compile(&Policy { capabilities: spec.capabilities, notify, notify_creation, restrict: spec.seccomp });
+        let root_device = rustix::fs::stat("/").trying(|| "look at the root".into())?.st_dev;
         let listener = load_filter(&program, supervised).trying(|| "load the seccomp filter".into())?;
         if let Some(listener) = listener {
-            send(control, &Report::Listener, Some(listener.as_fd()))
+            send(control, &Report::Listener { root_device }, Some(listener.as_fd()))
                 .trying(|| "hand over the seccomp listener".into())?;
         }
     }

@@ -4,7 +4,7 @@ use super::SandboxError;
 use super::identity::write_maps;
 use super::limits::ControlGroup;
 use super::protocol::{self, CONTROL, Order, Report, SPECIFICATION};
-use super::spec::{Root, Spec};
+use super::spec::Spec;
 use super::stage::VERB;
 use super::supervise::{OwnershipSink, Supervisor};
 use crate::sys::spawn::hand_over;
@@ -225,9 +225,9 @@ impl Running {
                 }
                 (Report::User(found), _) => user = found,
                 (Report::Terminal, terminal) => self.terminal = terminal,
-                (Report::Listener, Some(listener)) => {
+                (Report::Listener { root_device }, Some(listener)) => {
                     if let Some(sink) = sink.take() {
-                        sink.begin(self.root_device(&spec.root)?);
+                        sink.begin(root_device);
                         self.supervisor = Some(Supervisor::start(listener, sink, &user).map_err(SandboxError::Start)?);
                     }
                 }
@@ -236,15 +236,6 @@ impl Running {
                 _ => return Err(SandboxError::Lost),
             }
         }
-    }
-
-    /// The device number of the container's root.
-    fn root_device(&self, root: &Root) -> Result<u64, SandboxError> {
-        // A process that has joined was begun outside of the user namespace: its /proc is closed to a plain user.
-        let init = if let Root::Running { init } = root { Some(*init) } else { self.init };
-        let init = init.ok_or(SandboxError::Lost)?;
-        let root = rustix::fs::stat(format!("/proc/{init}/root/"));
-        root.map(|stat| stat.st_dev).map_err(|error| SandboxError::Start(error.into()))
     }
 
     fn next(&self) -> Result<Option<(Report, Option<OwnedFd>)>, SandboxError> {

@@ -35,8 +35,11 @@ pub(super) enum Report {
     User(User),
     /// The master side of the command's terminal comes along.
     Terminal,
-    /// The listener of the seccomp filter comes along.
-    Listener,
+    /// The listener of the seccomp filter comes along. The root's device number is said from inside: where the command cannot be started all
+    /// may have ended when the starter reads this, and /proc tells nothing of who is gone but "permission denied".
+    Listener {
+        root_device: u64,
+    },
     /// The command has begun.
     Running,
     Failed(Failure),
