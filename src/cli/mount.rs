@@ -16,7 +16,7 @@ use std::process::ExitCode;
 ///
 /// The command returns as soon as the mount answers; the server goes on in the background until `layerfs umount`.
 ///
-/// Options for -o: allow_other, suid, dev, noexec, nonempty, atime, sync, dirsync, source=TEXT, subtype=TEXT, threads=N, opens=zero-message|answered, volatile,
+/// Options for -o: allow_other, suid, dev, noexec, nonempty, atime, sync, dirsync, source=TEXT, subtype=TEXT, threads=N, nospin, opens=zero-message|answered, volatile,
 /// and those of mount(8) that say what is so in any case.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

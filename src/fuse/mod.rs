@@ -4,7 +4,7 @@
 //!
 //! 1. A request costs a sleep and a wake-up on either side: whatever the kernel can cache it is told to cache without end
 //!    ([`attr::FOREVER`]), opens are not asked about at all ([`OpenMode`]), and a server thread waits awake for a moment
-//!    before it sleeps ([`spin`]).
+//!    before it sleeps ([`spin`], [`awake`]).
 //! 2. Kernels differ: every feature is asked for by itself ([`capabilities`]).
 //! 3. A panic would end a worker thread: handlers run under a guard that turns it into EIO ([`adapter`]).
 //!
@@ -12,6 +12,7 @@
 
 mod adapter;
 mod attr;
+mod awake;
 mod capabilities;
 mod counters;
 mod errno;

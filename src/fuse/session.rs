@@ -24,7 +24,7 @@ pub struct ServerOptions {
     pub acl: bool,
     /// Threads that answer, at least 1.
     pub threads: usize,
-    /// Whether threads wait awake for a moment before they sleep.
+    /// Whether threads wait awake for a moment before they sleep, and processors are kept from halting while there is much to do.
     pub spin: bool,
     /// Whether the kernel is shown root as the owner of everything, for a user namespace that has nobody else. The filesystem
     /// keeps the true owners.

@@ -6,7 +6,9 @@
 //! 2. The kernel wakes a sleeping reader for every request, also for one that a waking reader takes. So where requests are
 //!    answered from memory one thread listens, and the others are parked here, outside of the kernel. One of them is called
 //!    when the listener finds more than one request, or is about to wait for a disk.
+//! 3. Where processors can be kept from halting ([`Awake`]), looking for requests is of use only until that is so.
 
+use super::awake::Awake;
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::{Cell, RefCell};
@@ -33,6 +35,7 @@ pub(super) struct Spinner {
     spinning: AtomicBool,
     /// None where any request may take long: then every thread listens.
     parking: Option<Arc<Parking>>,
+    awake: Awake,
 }
 
 #[derive(Debug, Default)]
@@ -99,7 +102,8 @@ impl Spinner {
     /// read takes long.
     pub(super) fn new(device: Option<OwnedFd>, from_memory: bool) -> Self {
         let parking = (from_memory && device.is_some()).then(Arc::default);
-        Self { device, spinning: AtomicBool::new(false), parking }
+        let awake = if device.is_some() { Awake::new() } else { Awake::default() };
+        Self { device, spinning: AtomicBool::new(false), parking, awake }
     }
 
     /// Whether threads are parked, so that one has to be called before this one waits for a disk.
@@ -147,14 +151,25 @@ impl Spinner {
     }
 
     fn spin(&self) {
+        if self.awake.request() {
+            // Processors are kept awake: sleeping costs less than looking.
+            return;
+        }
         if self.device.is_none() || self.spinning.swap(true, Ordering::Acquire) {
             return;
         }
         let begin = Instant::now();
-        while begin.elapsed() < PATIENCE && !self.is_pending() {
+        let came = loop {
+            if self.is_pending() {
+                break true;
+            }
+            if begin.elapsed() >= PATIENCE {
+                break false;
+            }
             std::hint::spin_loop();
-        }
+        };
         self.spinning.store(false, Ordering::Release);
+        self.awake.waited(came);
     }
 
     /// Whether the device has something to read, be it that the mount has gone.

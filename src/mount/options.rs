@@ -46,6 +46,8 @@ pub struct MountOptions {
     pub open_mode: Option<OpenMode>,
     /// Threads that answer; none is the default.
     pub threads: Option<usize>,
+    /// Threads wait awake for a moment before they sleep, and processors are kept from halting meanwhile.
+    pub spin: bool,
 }
 
 impl Default for MountOptions {
@@ -70,6 +72,7 @@ impl Default for MountOptions {
             subtype: "layerfs".to_owned(),
             open_mode: None,
             threads: None,
+            spin: true,
         }
     }
 }
@@ -99,6 +102,8 @@ impl MountOptions {
             "async" => self.sync = false,
             "dirsync" => self.dirsync = true,
             "volatile" if !self.read_only => self.volatile = true,
+            "spin" => self.spin = true,
+            "nospin" => self.spin = false,
             "nonempty" => self.nonempty = true,
             // What mount(8) passes on from fstab, and what is so in any case.
             "rw"

@@ -98,7 +98,7 @@ fn serve_attached(
     let acl = plan.options.acl
         && attached.permissions_checked
         && (!plan.options.read_only || fs.stack().may_have_xattrs(ACL_PREFIX));
-    let mut options = ServerOptions { acl, ..ServerOptions::default() };
+    let mut options = ServerOptions { acl, spin: plan.options.spin, ..ServerOptions::default() };
     options.open_mode = plan.options.open_mode.unwrap_or(options.open_mode);
     options.threads = plan.options.threads.unwrap_or(options.threads);
     options.timeout = plan.options.timeout;
