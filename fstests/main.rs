@@ -8,6 +8,7 @@ mod changes;
 mod clients;
 mod crash;
 mod foreign_tars;
+mod image_diff;
 mod image_tree;
 mod inspection;
 mod load_crash;

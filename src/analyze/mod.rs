@@ -1,12 +1,13 @@
 //! What an image is made of: waste, duplicates, which layer has what, from tables of contents.
 //!
 //! Owns the accounting: what counts as hidden, by whom ([`waste`]), what one path went through ([`history_of`]), what lies
-//! in an image twice ([`duplicates`]) and what was left behind ([`leftovers`]). Reads content only to tell duplicates. Must not
+//! in an image twice ([`duplicates`]), what was left behind ([`leftovers`]) and which packages are installed ([`packages`]). Reads content only to tell duplicates and packages. Must not
 //! know FUSE, nor how anything is shown.
 
 mod duplicates;
 mod html;
 mod leftovers;
+mod packages;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -16,6 +17,7 @@ mod whence;
 pub use duplicates::{DuplicateGroup, copies, duplicates};
 pub use html::{Page, cause};
 pub use leftovers::{Leftover, LeftoverKind, leftovers};
+pub use packages::{PackageChange, PackageDeed, PackageManager, Packages, package_changes, packages};
 pub use tree::{ImageTree, NodeId, TreeNode};
 pub use waste::{LayerSummary, Version, Waste, WasteCause, WasteReport, survey, waste};
 pub use whence::{Touch, TouchKind, history_of};

@@ -15,6 +15,7 @@ mod layer_tar;
 mod links;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tree_tar;
 mod view;
 
@@ -22,8 +23,9 @@ pub use change::{Change, ChangeKind, ChangeSet};
 pub use compare::{Comparison, Options, compare};
 pub use layer_tar::{LayerOptions, Skipped, write_layer};
 pub use links::{Override, add_linked_names};
+pub use text::{is_text, printable_line, unified};
 pub use tree_tar::write_tree;
-pub use view::{NodeReader, meta, same_bytes, xattrs};
+pub use view::{NodeReader, meta, read_file, read_node, same_bytes, xattrs};
 
 use crate::model::RelPath;
 use crate::union::LayerError;

@@ -48,13 +48,13 @@ pub(super) fn data_source(node: &Node) -> Option<Source> {
     }
 }
 
-/// Bytes of each of two files that are read before they are compared.
-const COMPARED_AT_ONCE: usize = 128 * 1024;
+/// Bytes of a file that are read before they are looked at.
+const READ_AT_ONCE: usize = 128 * 1024;
 
 /// Whether two files, each in its stack, have equal bytes.
 pub fn same_bytes(old: (&Stack, Source), new: (&Stack, Source)) -> LayerResult<bool> {
     let (old_layer, new_layer) = (old.0.layer(old.1.layer)?, new.0.layer(new.1.layer)?);
-    let (mut old_bytes, mut new_bytes) = (vec![0; COMPARED_AT_ONCE], vec![0; COMPARED_AT_ONCE]);
+    let (mut old_bytes, mut new_bytes) = (vec![0; READ_AT_ONCE], vec![0; READ_AT_ONCE]);
     let mut offset = 0;
     loop {
         let count = old_layer.read_at(old.1.ino, offset, &mut old_bytes)?;
@@ -64,11 +64,34 @@ pub fn same_bytes(old: (&Stack, Source), new: (&Stack, Source)) -> LayerResult<b
         if old_bytes.get(..count) != new_bytes.get(..count) {
             return Ok(false);
         }
-        if count < COMPARED_AT_ONCE {
+        if count < READ_AT_ONCE {
             return Ok(true);
         }
         offset += count as u64;
     }
+}
+
+/// The first `most` bytes of the file at `path`, symlinks followed; none where there is no such file.
+pub fn read_file(stack: &Stack, path: &[u8], most: u64) -> LayerResult<Option<Vec<u8>>> {
+    let node = stack.resolve_following(path, true)?;
+    node.map_or(Ok(None), |node| read_node(stack, &node, most))
+}
+
+/// The first `most` bytes of the file `node`; none for what is no file.
+pub fn read_node(stack: &Stack, node: &Node, most: u64) -> LayerResult<Option<Vec<u8>>> {
+    let Some(source) = data_source(node) else { return Ok(None) };
+    let layer = stack.layer(source.layer)?;
+    let (mut bytes, mut buffer) = (Vec::new(), vec![0; READ_AT_ONCE]);
+    while (bytes.len() as u64) < most {
+        let wanted = usize::try_from(most - bytes.len() as u64).unwrap_or(usize::MAX).min(READ_AT_ONCE);
+        let part = buffer.get_mut(..wanted).unwrap_or_default();
+        let count = layer.read_at(source.ino, bytes.len() as u64, part)?;
+        if count == 0 {
+            break;
+        }
+        bytes.extend_from_slice(part.get(..count).unwrap_or_default());
+    }
+    Ok(Some(bytes))
 }
 
 /// The data of a file, from its start.

@@ -4,6 +4,7 @@ use super::state::Focus;
 use super::{App, Mode, preview};
 use crate::cli::copy_out::{self, Copied, CopyOptions};
 use crate::cli::printable;
+use crate::diff::is_text;
 use crate::union::{Follow, Node, Stack};
 use base64::Engine as _;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -127,7 +128,7 @@ fn view(app: &mut App<'_>, hex: bool) {
     let lines = match preview::read(app.stack, &node) {
         None => return "not a file".clone_into(&mut app.message),
         Some(Err(error)) => return app.message = error.to_string(),
-        Some(Ok(bytes)) if hex || !preview::is_text(&bytes) => preview::hex_lines(&bytes),
+        Some(Ok(bytes)) if hex || !is_text(&bytes) => preview::hex_lines(&bytes),
         Some(Ok(bytes)) => preview::text_lines(&bytes),
     };
     app.mode = Mode::Pager { title: title(app), lines, top: 0 };
@@ -141,9 +142,7 @@ fn diff(app: &mut App<'_>) {
         return;
     };
     let lines = match (preview::read(app.stack, &old), preview::read(app.stack, &new)) {
-        (Some(Ok(old)), Some(Ok(new))) if preview::is_text(&old) && preview::is_text(&new) => {
-            preview::diff_lines(&old, &new)
-        }
+        (Some(Ok(old)), Some(Ok(new))) if is_text(&old) && is_text(&new) => preview::diff_lines(&old, &new),
         (Some(Ok(old)), Some(Ok(new))) if old == new => vec!["(the content is the same)".to_owned()],
         (Some(Ok(_)), Some(Ok(_))) => vec!["binary files differ".to_owned()],
         _ => return "not a file that can be read".clone_into(&mut app.message),

@@ -1,20 +1,29 @@
 //! `layerfs diff`: what a writable mount changed, or how two images differ.
+//!
+//! [`content`] tells how one path differs; this file finds what is compared, and prints.
+
+mod content;
 
 use super::changes::{find, open};
 use super::image_argument::open_image;
 use super::output::{Format, print, print_json};
 use super::{Global, WithHint, human_size, printable};
+use crate::analyze::{PackageChange, package_changes, packages};
 use crate::diff::{Change, ChangeKind, ChangeSet, Comparison, Options, compare, meta};
 use crate::model::{FileKind, RelPath};
 use crate::store::Store;
 use crate::union::{Follow, Layer, Node, Stack};
 use anyhow::{anyhow, bail};
+use content::Content;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 /// Tell what a writable mount changed, or how two images differ
+///
+/// A line for every path that differs: A for added, C for changed, D for deleted. Of two images or layers also the packages that
+/// were added, removed, upgraded or downgraded, where there is a database of dpkg or apk.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A writable mount (its name, or where it is mounted), or an image
@@ -35,6 +44,12 @@ pub(super) struct Args {
     /// Also how large things were and are, and a sum
     #[arg(long)]
     stat: bool,
+    /// Also how they differ: mode, owner and target, and text files as a unified diff
+    #[arg(long, conflicts_with_all = ["stat", "name_only"])]
+    content: bool,
+    /// Only the packages
+    #[arg(long, conflicts_with_all = ["stat", "name_only", "content", "path"])]
+    packages: bool,
     /// The shape of the output
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -61,13 +76,44 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         let path = RelPath::parse(path.as_bytes()).map_err(|error| anyhow!("{path:?}: {error}"))?;
         compared.changes = compared.changes.below(&path);
     }
-    if args.format == Format::Json {
-        let rows: anyhow::Result<Vec<Value>> = sorted(&compared).map(|change| row(&compared, change)).collect();
-        print_json(&rows?)?;
+    let two_images = args.new.is_some() || args.layers.is_some();
+    let packages = if args.packages || (two_images && args.path.is_none() && args.format == Format::Text) {
+        package_changes(&packages(&compared.old)?, &packages(&compared.new)?)
     } else {
-        print(&text(&compared, args)?)?;
+        Vec::new()
+    };
+    match args.format {
+        Format::Json if args.packages => print_json(&packages.iter().map(package_row).collect::<Vec<_>>())?,
+        Format::Json => {
+            let rows: anyhow::Result<Vec<Value>> =
+                sorted(&compared).map(|change| row(&compared, change, args)).collect();
+            print_json(&rows?)?;
+        }
+        Format::Text if args.packages => print(&package_lines(&packages))?,
+        Format::Text if args.name_only || packages.is_empty() => print(&text(&compared, args)?)?,
+        Format::Text => print(&format!("{}\nPackages:\n{}", text(&compared, args)?, package_lines(&packages)))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn package_lines(changes: &[PackageChange]) -> String {
+    let line = |change: &PackageChange| {
+        let name = printable(change.name.as_bytes());
+        let versions =
+            [&change.old, &change.new].map(|version| version.as_ref().map(|text| printable(text.as_bytes())));
+        match versions {
+            [Some(old), Some(new)] => format!("{} {name} {old} -> {new}\n", change.deed.label()),
+            [old, new] => format!("{} {name} {}\n", change.deed.label(), old.or(new).unwrap_or_default()),
+        }
+    };
+    changes.iter().map(line).collect()
+}
+
+fn package_row(change: &PackageChange) -> Value {
+    json!({
+        "package": change.name, "manager": change.manager.label(), "kind": change.deed.label(),
+        "oldVersion": change.old, "newVersion": change.new,
+    })
 }
 
 fn compare_arguments(args: &Args, store: &Store) -> anyhow::Result<Compared> {
@@ -115,7 +161,13 @@ fn text(compared: &Compared, args: &Args) -> anyhow::Result<String> {
         // Writing to a string cannot fail.
         let _ = match (args.name_only, args.stat) {
             (true, _) => writeln!(text, "{path}"),
-            (_, false) => writeln!(text, "{} {path}", change.kind.letter()),
+            (_, false) => {
+                let _ = writeln!(text, "{} {path}", change.kind.letter());
+                if args.content {
+                    text.push_str(&details(compared, change)?);
+                }
+                Ok(())
+            }
             (_, true) => {
                 let (old, new) = sizes(compared, change)?;
                 (added, removed) = (added + new.unwrap_or(0), removed + old.unwrap_or(0));
@@ -137,6 +189,13 @@ fn text(compared: &Compared, args: &Args) -> anyhow::Result<String> {
     Ok(text)
 }
 
+/// How a path differs, in lines.
+fn details(compared: &Compared, change: &Change) -> anyhow::Result<String> {
+    let metadata = content::metadata(compared, change)?.into_iter().map(|told| format!("  {told}"));
+    let differing = content::lines(change, content::content(compared, change)?);
+    Ok(metadata.chain(differing).map(|line| line + "\n").collect())
+}
+
 /// Bytes before and after, of files.
 fn sizes(compared: &Compared, change: &Change) -> anyhow::Result<(Option<u64>, Option<u64>)> {
     let size = |stack: &Stack, node: &Option<Node>| -> anyhow::Result<Option<u64>> {
@@ -146,7 +205,7 @@ fn sizes(compared: &Compared, change: &Change) -> anyhow::Result<(Option<u64>, O
     Ok((size(&compared.old, &change.old)?, size(&compared.new, &change.new)?))
 }
 
-fn row(compared: &Compared, change: &Change) -> anyhow::Result<Value> {
+fn row(compared: &Compared, change: &Change, args: &Args) -> anyhow::Result<Value> {
     let (old, new) = sizes(compared, change)?;
     let kind = match change.kind {
         ChangeKind::Added => "added",
@@ -155,10 +214,19 @@ fn row(compared: &Compared, change: &Change) -> anyhow::Result<Value> {
     };
     let node = change.new.as_ref().or(change.old.as_ref());
     let node_kind = node.map(|node| format!("{:?}", node.kind()).to_ascii_lowercase());
-    Ok(json!({
+    let mut row = json!({
         "path": format!("/{}", printable(&change.path.to_bytes())),
         "kind": kind, "type": node_kind, "oldSize": old, "newSize": new,
-    }))
+    });
+    if let Some(row) = row.as_object_mut().filter(|_| args.content) {
+        let differing = content::content(compared, change)?;
+        row.insert("metadata".to_owned(), content::metadata(compared, change)?.into());
+        row.insert("content".to_owned(), differing.label().into());
+        if matches!(differing, Content::Text(_)) {
+            row.insert("diff".to_owned(), (content::lines(change, differing).join("\n") + "\n").into());
+        }
+    }
+    Ok(row)
 }
 
 #[cfg(test)]
