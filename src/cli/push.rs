@@ -4,8 +4,9 @@ use super::output::Format;
 use super::registry_options::RegistryOptions;
 use super::transfer::{Direction, Display, until_signalled};
 use super::{Global, WithHint};
+use crate::image::LayerForm;
 use crate::oci::{Digest, LayerCompression, Platform, Reference};
-use crate::registry::push::{PushCompression, PushOptions, Pushed, push};
+use crate::registry::push::{PushOptions, Pushed, push};
 use crate::store::Store;
 use anyhow::{Context, anyhow};
 use clap::ValueEnum;
@@ -34,7 +35,7 @@ pub(super) struct Args {
     /// How layers are compressed [default: as they are; plain ones by gzip]
     #[arg(long, value_enum, value_name = "FORMAT")]
     compression_format: Option<CompressionFormat>,
-    /// How hard, 1 to 9 for gzip, 1 to 22 for zstd [default: 2 for gzip, 3 for zstd]
+    /// How hard, 1 to 9 for gzip, 1 to 22 for zstd [default: 1 for gzip, 3 for zstd]
     #[arg(long, value_name = "LEVEL", requires = "compression_format")]
     compression_level: Option<u32>,
     /// Write the digest that the registry has now to this file
@@ -97,7 +98,7 @@ fn options(args: &Args) -> anyhow::Result<PushOptions> {
             Some(level) if level == 0 || level > most => {
                 Err(anyhow!("compression level {level} is not in 1 to {most}"))
             }
-            level => Ok(PushCompression { format, level }),
+            level => Ok(LayerForm { compression: format, level, threads: None }),
         }
     });
     Ok(PushOptions {

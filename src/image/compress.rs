@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 
 /// Named in what the store remembers. Changes when the encoder's output for the same input does.
-const ENCODER: &str = "1";
+const ENCODER: &str = "2";
 /// Bytes read from a tar at a time.
 const BUFFER: usize = 256 << 10;
 
@@ -66,12 +66,51 @@ pub fn layer_in_form(
         let size = session.store().blob_size(&layer.diff_id)?.unwrap_or_default();
         return Ok(Descriptor::new(MediaType::OciLayer(LayerCompression::None), layer.diff_id, size));
     }
-    if let Some(known) = known_form(session, layer, form)? {
+    if let Some(known) = known_form(session, layer, Some(form))? {
         return Ok(known);
     }
-    ensure(session, layer)?;
     let bar = progress.layer(&layer.diff_id.short(), Some(layer.tar_size()));
-    let (writer, (digest, size)) = compress(session, &layer.diff_id, form, &|bytes| bar.advance(bytes))?;
+    compress_layer(session, layer, form, &|bytes| {
+        bar.advance(bytes);
+        true
+    })
+}
+
+/// A compressed form of the layer whose bytes are in the store: one that came so, or was made so. In any format and of any
+/// level where nothing is wanted; of any level where only the format is.
+pub fn known_form(
+    session: &Session,
+    layer: &LayerRecord,
+    wanted: Option<LayerForm>,
+) -> ImageResult<Option<Descriptor>> {
+    let fits = |format| wanted.is_none_or(|wanted| wanted.compression == format && wanted.level.is_none());
+    let listed = layer.blob.kind().ok().and_then(MediaType::layer_compression).unwrap_or(LayerCompression::None);
+    if listed != LayerCompression::None && fits(listed) && session.has_blob(&layer.blob.digest)? {
+        return Ok(Some(layer.blob.clone()));
+    }
+    for known in session.store().compressed(&layer.diff_id)? {
+        let kind = MediaType::parse(&known.media_type).ok();
+        let format = kind.and_then(MediaType::layer_compression).unwrap_or(LayerCompression::None);
+        let same = match (&known.parameters, wanted) {
+            (Some(made), Some(wanted)) => *made == wanted.parameters(),
+            _ => fits(format),
+        };
+        if same && format != LayerCompression::None && session.has_blob(&known.digest)? {
+            return Ok(Some(Descriptor::new(MediaType::OciLayer(format), known.digest, known.size)));
+        }
+    }
+    Ok(None)
+}
+
+/// Compresses a layer and remembers the form. `goes_on` hears of every piece's bytes, and ends the work by false.
+pub fn compress_layer(
+    session: &Session,
+    layer: &LayerRecord,
+    form: LayerForm,
+    goes_on: &dyn Fn(u64) -> bool,
+) -> ImageResult<Descriptor> {
+    ensure(session, layer)?;
+    let (writer, (digest, size)) = compress(session, &layer.diff_id, form, goes_on)?;
     writer.publish(&digest)?;
     let kind = MediaType::OciLayer(form.compression);
     let media_type = kind.as_str().to_owned();
@@ -87,28 +126,13 @@ fn ensure(session: &Session, layer: &LayerRecord) -> ImageResult<()> {
     ensure_layer(session.store(), layer, NoProgress.layer("", None).as_ref())
 }
 
-fn known_form(session: &Session, layer: &LayerRecord, form: LayerForm) -> ImageResult<Option<Descriptor>> {
-    let listed = layer.blob.kind().ok().and_then(MediaType::layer_compression);
-    let came_so = listed == Some(form.compression) && form.level.is_none();
-    if came_so && session.has_blob(&layer.blob.digest)? {
-        return Ok(Some(layer.blob.clone()));
-    }
-    let parameters = form.parameters();
-    for known in session.store().compressed(&layer.diff_id)? {
-        if known.parameters.as_ref() == Some(&parameters) && session.has_blob(&known.digest)? {
-            return Ok(Some(Descriptor::new(MediaType::OciLayer(form.compression), known.digest, known.size)));
-        }
-    }
-    Ok(None)
-}
-
 /// Compresses the tar of a layer into a new blob, and says what its digest and size are. The tar is verified on the way: one
 /// that has rotted must not be spread under a new digest.
 pub(super) fn compress<'a>(
     session: &'a Session,
     diff_id: &Digest,
     form: LayerForm,
-    progress: &dyn Fn(u64),
+    goes_on: &dyn Fn(u64) -> bool,
 ) -> ImageResult<(BlobWriter<'a>, (Digest, u64))> {
     let path = session.store().blob_path(diff_id);
     let mut tar = File::open(&path).map_err(|source| StoreError::Io { path: path.clone(), source })?;
@@ -123,7 +147,9 @@ pub(super) fn compress<'a>(
             let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
             plain.update(bytes);
             encoder.write_all(bytes)?;
-            progress(count as u64);
+            if !goes_on(count as u64) {
+                return Err(io::Error::other("stopped"));
+            }
         }
         encoder.finish()
     };

@@ -20,7 +20,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Layers that are brought in at once, at the most: each has up to four threads and 6 MiB of buffers.
+/// Layers that are brought in at once, at the most: each has up to five threads and 6 MiB of buffers.
 const PARALLEL_MAX: usize = 8;
 
 /// What to load, and how.
@@ -246,7 +246,8 @@ fn ingest_all(
         }
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = if files.is_random_access() { cores.min(PARALLEL_MAX) } else { 1 };
+    // One more than there are cores: one of them waits for the disk, or is at its end.
+    let workers = if files.is_random_access() { (cores + 1).min(PARALLEL_MAX) } else { 1 };
     std::thread::scope(|scope| {
         for _ in 1..workers {
             scope.spawn(work);

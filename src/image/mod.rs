@@ -27,7 +27,7 @@ mod stages;
 mod stream;
 
 pub use change::apply_change;
-pub use compress::{LayerForm, layer_in_form};
+pub use compress::{LayerForm, compress_layer, known_form, layer_in_form};
 pub use error::{ImageError, ImageResult};
 pub use fsck::{Finding, FsckOptions, FsckReport, Outcome, fsck};
 pub use import::{ImportOptions, creation_time, import};

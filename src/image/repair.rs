@@ -12,7 +12,7 @@ pub(super) fn recompress(store: &Store, layer: &LayerRecord) -> ImageResult<bool
     let Some(compression) = kind.filter(|kind| *kind != LayerCompression::None) else { return Ok(false) };
     let session = store.session()?;
     let form = LayerForm::new(compression);
-    let (writer, (digest, _)) = compress(&session, &layer.diff_id, form, &|_| ())?;
+    let (writer, (digest, _)) = compress(&session, &layer.diff_id, form, &|_| true)?;
     if digest != layer.blob.digest {
         return Ok(false);
     }

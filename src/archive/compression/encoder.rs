@@ -7,10 +7,13 @@ use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::thread;
 
+/// Bytes that a thread of zstd's compresses at a time: its own choice, 8 MiB at the usual level, takes 75 MiB a stream.
+const ZSTD_JOB: u32 = 2 << 20;
+
 /// How hard to compress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Level {
-    /// What gzip (6) and zstd (3) take by themselves.
+    /// The fastest of gzip (1), which is as small as what others make in twice the time, and what zstd takes by itself (3).
     #[default]
     Default,
     /// A level of the format: 1 to 9 for gzip, 1 to 22 for zstd. What is outside is taken for the nearest.
@@ -49,7 +52,7 @@ impl<W: Write> Encoder<W> {
         Ok(Self(match compression {
             Compression::Plain => Inner::Plain(output),
             Compression::Gzip => {
-                let level = if let Level::Exactly(level) = level { level } else { 6 };
+                let level = if let Level::Exactly(level) = level { level } else { 1 };
                 Inner::Gzip(Gzip::new(output, level, threads))
             }
             Compression::Zstd => {
@@ -58,6 +61,7 @@ impl<W: Write> Encoder<W> {
                 encoder.include_checksum(true)?;
                 // Even one thread is asked for by number: without workers zstd makes other bytes than with any.
                 encoder.multithread(threads.get() as u32)?;
+                encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(ZSTD_JOB))?;
                 Inner::Zstd(encoder)
             }
         }))

@@ -1,8 +1,9 @@
 //! Bringing blobs to the registry: asked for, taken over, or sent.
 
-use super::compress::{PushCompression, compress, is_here, known_form, open_at};
+use super::compress::{compress, is_here, known_form, open_at};
 use super::plan::PlannedImage;
-use super::{LayerForm, PushOptions};
+use super::{PushOptions, Sent};
+use crate::image::LayerForm;
 use crate::oci::{Descriptor, Digest, LayerCompression};
 use crate::registry::Error;
 use crate::registry::client::{self, Mount, Repository, Upload};
@@ -24,7 +25,7 @@ pub(super) struct Sending<'a> {
 
 impl Sending<'_> {
     /// Brings every layer of `images` to the registry, several at a time; the form each has there, by diffID.
-    pub(super) fn layers(&self, images: &[ImageRecord]) -> Result<HashMap<Digest, LayerForm>, Error> {
+    pub(super) fn layers(&self, images: &[ImageRecord]) -> Result<HashMap<Digest, Sent>, Error> {
         let mut seen = HashSet::new();
         let all = images.iter().flat_map(|image| &image.layers);
         let layers: Vec<&LayerRecord> = all.filter(|layer| seen.insert(layer.diff_id)).collect();
@@ -63,25 +64,24 @@ impl Sending<'_> {
     }
 
     /// Brings one layer to the registry.
-    fn layer(&self, layer: &LayerRecord) -> Result<LayerForm, Error> {
+    fn layer(&self, layer: &LayerRecord) -> Result<Sent, Error> {
         let known = known_form(self.writer, layer, self.options.compression)?;
         if let Some(blob) = known {
-            let form = LayerForm { diff_id: layer.diff_id, blob };
+            let form = Sent { diff_id: layer.diff_id, blob };
             if self.blob(&form)? {
                 return Ok(form);
             }
         }
-        let default = PushCompression { format: LayerCompression::Gzip, level: None };
-        let how = self.options.compression.unwrap_or(default);
+        let how = self.options.compression.unwrap_or(LayerForm::new(LayerCompression::Gzip));
         self.observer.layer(&layer.diff_id, LayerEvent::Compressing);
         let blob = compress(self.writer, layer, how, self.session.cancel())?;
-        let form = LayerForm { diff_id: layer.diff_id, blob };
+        let form = Sent { diff_id: layer.diff_id, blob };
         self.blob(&form)?;
         Ok(form)
     }
 
     /// Brings the blob of a layer to the registry; false when neither the registry nor the store has it.
-    fn blob(&self, form: &LayerForm) -> Result<bool, Error> {
+    fn blob(&self, form: &Sent) -> Result<bool, Error> {
         let (blob, event) = (&form.blob, |event| self.observer.layer(&form.diff_id, event));
         if self.place.has_blob(&blob.digest)?.is_some() {
             event(LayerEvent::AlreadyExists);

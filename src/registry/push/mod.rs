@@ -14,11 +14,10 @@ mod compress;
 mod plan;
 mod sources;
 
-pub use compress::PushCompression;
-
 use super::Error;
 use super::client::{Repository, Session};
 use super::pull::Observer;
+use crate::image::LayerForm;
 use crate::oci::{Descriptor, Digest, MediaType, Platform, Reference};
 use crate::store::{ImageRecord, Store};
 use blobs::Sending;
@@ -32,7 +31,7 @@ pub struct PushOptions {
     /// Every platform, with the list of them.
     pub all_platforms: bool,
     /// How layers are compressed; as they are when none is given, and plain ones by gzip.
-    pub compression: Option<PushCompression>,
+    pub compression: Option<LayerForm>,
     /// Layers sent at the same time.
     pub parallel: usize,
 }
@@ -138,9 +137,9 @@ fn remember(
 
 /// The form in which a layer is at the registry.
 #[derive(Debug, Clone)]
-pub struct LayerForm {
+struct Sent {
     /// The digest of the plain tar.
-    pub diff_id: Digest,
+    diff_id: Digest,
     /// The blob to list in the manifest.
-    pub blob: Descriptor,
+    blob: Descriptor,
 }

@@ -1,6 +1,6 @@
 //! The documents that are pushed: as they are where nothing changed, else with the layers in the form they are sent in.
 
-use super::LayerForm;
+use super::Sent;
 use crate::oci::{Descriptor, Digest, LayerCompression, Manifest, ManifestKind, MediaType};
 use crate::registry::Error;
 use crate::store::{ImageRecord, Store, StoreError};
@@ -21,7 +21,7 @@ pub(super) struct PlannedImage {
 
 impl PlannedImage {
     /// The manifest of `image` with its layers in these forms.
-    pub(super) fn new(store: &Store, image: &ImageRecord, forms: &HashMap<Digest, LayerForm>) -> Result<Self, Error> {
+    pub(super) fn new(store: &Store, image: &ImageRecord, forms: &HashMap<Digest, Sent>) -> Result<Self, Error> {
         let digest = image.manifest.digest;
         let bytes = store.read_document("manifest", &digest)?;
         let mut manifest = Manifest::parse(&bytes).map_err(|source| StoreError::Document { digest, source })?;
