@@ -16,6 +16,7 @@ mod mount_life;
 mod mount_ro;
 mod oracle;
 mod overlay;
+mod page;
 mod registry;
 mod run;
 mod sandbox;
