@@ -1,7 +1,7 @@
 //! A container whose root is a writable layerfs, served by the starter and mounted inside.
 
 use super::NEEDS;
-use super::trial::{ALL, Result, Starter, busybox_root, driver_command, script, to_the_end};
+use super::trial::{ALL, Result, Starter, busybox_root, driver_command, script, to_the_end, uid};
 use crate::support::Scene;
 use layerfs::fs::{LayerFs, Settings};
 use layerfs::layer::dir::{Descriptors, DirLayer, DirOptions, Owners, XattrPrefix};
@@ -40,10 +40,7 @@ fn writable(lower: &Path, upper: &Path, work: &Path, identity: &Identity) -> Lay
     let (prefix, ownership) =
         if host { (XattrPrefix::Trusted, Ownership::Real) } else { (XattrPrefix::User, Ownership::Override) };
     let descriptors = Arc::new(Descriptors::for_this_process(2));
-    // The root belongs to whoever runs this, and to root in the container.
-    let owners = Owners { squash_uid: Some(0), squash_gid: Some(0), ..Owners::default() };
-    let lower =
-        DirLayer::open(lower, DirOptions { owners, ..DirOptions::new(prefix) }, &descriptors).expect("the lower");
+    let lower = DirLayer::open(lower, DirOptions::new(prefix), &descriptors).expect("the lower");
     let options = UpperOptions { prefix, ownership, owners: Owners::default(), volatile: true };
     let upper = Upper::open(upper, work, options, &descriptors).expect("the upper");
     let settings = Settings { redirect_dir: true, metacopy: true };
@@ -79,11 +76,11 @@ fn a_writable_root_keeps_owners_and_devices_for_everyone() {
         /etc/group 50:51 644 regular file 0:0\n/bin 0:0 755 directory 0:0\n/moved 0:0 755 directory 0:0\n";
     for (at, &starter) in ALL.iter().enumerate() {
         let name = format!("root{at}");
-        let root = busybox_root(&scene, starter, &name);
+        // With the numbers of the container, which a copy-up takes along.
+        let root = busybox_root(&scene, Starter::Root, &name);
         for suffix in ["upper", "work", "root"] {
             let dir = scene.dir(format!("{name}-{suffix}"));
-            let metadata = std::fs::metadata(&root).expect("the root");
-            std::os::unix::fs::chown(dir, Some(std::os::unix::fs::MetadataExt::uid(&metadata)), None).expect("chown");
+            std::os::unix::fs::chown(dir, uid(starter), None).expect("chown");
         }
         // In a user namespace the kernel lets nobody make devices, and with ranges nobody answers for it.
         let devices = starter != Starter::Ranges;

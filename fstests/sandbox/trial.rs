@@ -57,7 +57,7 @@ pub(super) fn busybox_root(scene: &Scene, starter: Starter, name: &str) -> PathB
     root
 }
 
-fn uid(starter: Starter) -> Option<u32> {
+pub(super) fn uid(starter: Starter) -> Option<u32> {
     match starter {
         Starter::Root => None,
         Starter::Ranges => {
