@@ -59,7 +59,12 @@ fn wrong_builds_say_what_is_wrong_and_leave_nothing() {
         case.write_context(&directory);
         let done = workshop.build(&directory, "wrong", &[]);
         let text = done.error_text();
-        if done.status.code() != Some(1) || !text.contains(expected) {
+        // A message about a line shows it.
+        let shown = expected.strip_prefix("Dockerfile:").map(|place| format!("\n{} | ", &place[..1]));
+        if done.status.code() != Some(1)
+            || !text.contains(expected)
+            || shown.is_some_and(|shown| !text.contains(&shown))
+        {
             failures.push(format!("{file:?}: {:?}\n{text}\nlacks {expected:?}", done.status));
         }
     }

@@ -3,8 +3,10 @@
 use super::LIMIT;
 use super::case::Workshop;
 use crate::support::run::Done;
-use crate::support::{Need, Scene, Who};
+use crate::support::{Need, Scene, Who, real};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 const NEEDS: &[Need] = &[
     Need::Root,
@@ -169,4 +171,71 @@ fn entry_points_and_commands_go_together_in_four_ways() {
         assert_eq!(examples.run(&[stage]).ok().text(), alone, "{stage}");
         assert_eq!(examples.run(&[stage, "echo", "x"]).ok().text(), with, "{stage}");
     }
+}
+
+/// A workshop with one of the bases that are kept in the cache, and the example `name`.
+fn based_on<'a>(scene: &'a Scene, base: &str) -> Examples<'a> {
+    let examples = Examples { workshop: Workshop::open(scene, Who::Me), scene };
+    examples.workshop.layerfs(&["import"]).arg(real::base(base)).arg(base).ok();
+    examples
+}
+
+#[test]
+fn the_compiler_stays_behind() {
+    let needs = [NEEDS, &[Need::Base("compiler")]].concat();
+    let Some(scene) = Scene::begin_with_limit(&needs, LIMIT) else { return };
+    let examples = based_on(&scene, "compiler");
+    examples.build("multistage", &["-t", "multistage"]).ok();
+    assert_eq!(examples.run(&["multistage"]).ok().text(), "compiled in one stage, run in another\n");
+    assert_eq!(examples.workshop.tree("multistage").into_keys().collect::<Vec<_>>(), ["/hello"]);
+    assert_eq!(examples.layers("multistage"), 1);
+}
+
+#[test]
+fn a_service_answers_over_loopback() {
+    let needs = [NEEDS, &[Need::Base("debian")]].concat();
+    let Some(scene) = Scene::begin_with_limit(&needs, LIMIT) else { return };
+    let examples = based_on(&scene, "debian");
+    examples.build("flask", &["-t", "flask"]).ok();
+    let config = &examples.workshop.inspect("flask")["Config"];
+    assert_eq!(config["ExposedPorts"], serde_json::json!({"5000/tcp": {}}));
+    assert_eq!(config["User"], "www-data");
+    // With a loopback of its own, so that no other service is in its way.
+    let mut service =
+        examples.workshop.layerfs(&["run", "--rm", "--name", "web", "--network", "none", "flask"]).command();
+    let mut service = service.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the service");
+    let mut output = BufReader::new(service.stderr.take().expect("piped"));
+    let mut line = String::new();
+    while !line.contains("Running on http://127.0.0.1:5000") {
+        line.clear();
+        assert!(output.read_line(&mut line).expect("output") > 0, "the service never began");
+    }
+    let ask = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:5000').read().decode(), end='')";
+    let answer = examples.workshop.layerfs(&["exec", "web", "python3", "-c", ask]).ok();
+    assert_eq!(answer.text(), "Hello from Flask in an image of layers!\n");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&service), rustix::process::Signal::INT)
+        .expect("kill");
+    // It writes that it ends.
+    std::io::copy(&mut output, &mut std::io::sink()).expect("output");
+    service.wait().expect("the service");
+}
+
+#[test]
+fn one_command_makes_less_than_many() {
+    let needs = [NEEDS, &[Need::Base("golang")]].concat();
+    let Some(scene) = Scene::begin_with_limit(&needs, LIMIT) else { return };
+    let examples = based_on(&scene, "golang");
+    examples.build("golang-cross", &["--target", "build", "-t", "one"]).ok();
+    examples.build_file("golang-cross", "Dockerfile.many", &["-t", "many"]).ok();
+    let base = examples.layers("golang");
+    assert_eq!((examples.layers("one") - base, examples.layers("many") - base), (3, 5));
+    assert!(examples.size("many") > examples.size("one") + (1 << 20), "the cache is in the layers below");
+    let programs = |image| examples.run(&[image, "sha256sum", "/out/hello-amd64", "/out/hello-arm64"]).ok().text();
+    assert_eq!(programs("one"), programs("many"), "the same programs");
+    examples.build("golang-cross", &["-t", "cross"]).ok();
+    assert_eq!(examples.layers("cross"), 1);
+    assert_eq!(examples.workshop.tree("cross").into_keys().collect::<Vec<_>>(), ["/hello-amd64", "/hello-arm64"]);
+    let native = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let said = examples.run(&["cross", &format!("/hello-{native}")]).ok();
+    assert_eq!(said.error_text(), format!("Hello from Go on {native}\n"));
 }

@@ -24,6 +24,8 @@ pub(crate) enum Need {
     Program(&'static str),
     /// A real image of this name in the cache.
     Image(&'static str),
+    /// A base of the worked examples in the cache.
+    Base(&'static str),
 }
 
 impl Need {
@@ -43,6 +45,9 @@ impl Need {
             Self::Program(name) => find_program(name)
                 .is_none()
                 .then(|| format!("needs the program {name}: `make prepare` as root installs it")),
+            Self::Base(name) => {
+                (!real::base(name).exists()).then(|| format!("needs the base {name}: `make prepare` as root makes it"))
+            }
             Self::Image(name) => (!real::directory(name).join("complete").exists())
                 .then(|| format!("needs the real image {name}: `make prepare` as root builds it")),
         }

@@ -9,6 +9,14 @@ use std::path::PathBuf;
 const RECIPES: [(&str, &[u8]); 2] =
     [("small", include_bytes!("../../images/small")), ("large", include_bytes!("../../images/large"))];
 
+/// The script that makes bases of the worked examples; its hash is in their names.
+const BASES: &[u8] = include_bytes!("../../images/base");
+
+/// The tar of the base `name` of the worked examples. Begin the scene with [`super::Need::Base`].
+pub(crate) fn base(name: &str) -> PathBuf {
+    needs::cache().join("bases").join(format!("{name}-{}.tar", key(BASES)))
+}
+
 /// One real image in the cache.
 #[derive(Debug, Clone)]
 pub(crate) struct RealImage {
@@ -24,12 +32,16 @@ pub(crate) fn image(name: &str) -> RealImage {
 /// Where the image `name` is kept; the file `complete` is in it once it has been built.
 pub(super) fn directory(name: &str) -> PathBuf {
     let (_, recipe) = RECIPES.iter().find(|(known, _)| *known == name).expect("the name of a recipe in images/");
-    let hash = Sha256::digest(recipe);
+    needs::cache().join("images").join(format!("{name}-{}", key(recipe)))
+}
+
+/// The beginning of a recipe's hash.
+fn key(recipe: &[u8]) -> String {
     let mut key = String::new();
-    for byte in &hash[..8] {
+    for byte in &Sha256::digest(recipe)[..8] {
         write!(key, "{byte:02x}").expect("write to a string");
     }
-    needs::cache().join("images").join(format!("{name}-{key}"))
+    key
 }
 
 impl RealImage {

@@ -1,5 +1,6 @@
 //! How a failure is told: one line, then what to do about it.
 
+use crate::build::dockerfile::Diagnostic;
 use crate::model::harmless;
 use std::fmt;
 use std::io::Write;
@@ -38,7 +39,7 @@ impl<T, E: Into<anyhow::Error>> WithHint<T> for Result<T, E> {
 /// Writes `error` and the hints in its chain, or the advice that goes with its kind, to standard error.
 pub(super) fn report(error: &anyhow::Error) {
     // Names in images and on the command line are anybody's: here is the last place before the terminal.
-    let mut text = format!("layerfs: {}\n", harmless(&one_line(error)));
+    let mut text = format!("layerfs: {}\n", shown(error));
     let hints: Vec<String> =
         error.chain().filter_map(|cause| cause.downcast_ref::<Hinted>()).map(|hinted| hinted.hint.clone()).collect();
     let advice = if hints.is_empty() { super::advice::of(error).into_iter().collect() } else { hints };
@@ -47,6 +48,22 @@ pub(super) fn report(error: &anyhow::Error) {
     }
     // Nobody is left to tell when standard error itself is closed.
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// The error as it may go to a terminal: one line, but for the place in a Dockerfile, which is shown below it.
+fn shown(error: &anyhow::Error) -> String {
+    let text = one_line(error);
+    if is_placed(error) {
+        return text.split('\n').map(harmless).collect::<Vec<_>>().join("\n");
+    }
+    harmless(&text)
+}
+
+/// Whether the error points into a Dockerfile.
+fn is_placed(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.is::<Diagnostic>() || cause.downcast_ref::<Hinted>().is_some_and(|hinted| is_placed(&hinted.error))
+    })
 }
 
 /// Writes a line that is neither data nor an error to standard error.
@@ -76,6 +93,16 @@ mod tests {
     #[error("outer: {source}")]
     struct Outer {
         source: std::io::Error,
+    }
+
+    #[test]
+    fn a_place_in_a_dockerfile_is_shown_on_lines_of_its_own() {
+        let source = crate::build::dockerfile::Source::new("Dockerfile", "FROM\u{1b} x\n");
+        let place = || source.diagnostic(crate::build::dockerfile::Span { start: 0, end: 4 }, "wrong");
+        let expected = "Dockerfile:1:1: wrong\n1 | FROM\\u{1b} x\n  | ^^^^";
+        assert_eq!(shown(&place().into()), expected);
+        assert_eq!(shown(&Err::<(), _>(place()).hint("try").unwrap_err()), expected);
+        assert_eq!(shown(&anyhow::anyhow!("two\nlines")), "two\\nlines");
     }
 
     #[test]

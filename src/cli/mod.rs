@@ -216,6 +216,10 @@ fn init_log(verbose: u8) {
     let filters = std::env::var("RUST_LOG").unwrap_or_else(|_| level.to_owned());
     let mut builder = env_logger::Builder::new();
     builder.parse_filters(&filters);
+    if !filters.to_ascii_lowercase().contains("fuser") {
+        // It warns of every kind of request that is left to its own answer, which is meant.
+        builder.filter_module("fuser", log::LevelFilter::Error);
+    }
     if filters.to_ascii_lowercase().contains("trace") {
         for module in ["ureq", "ureq::util", "ureq_proto", "rustls"] {
             builder.filter_module(module, log::LevelFilter::Debug);
