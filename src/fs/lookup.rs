@@ -4,7 +4,7 @@ use super::directory::LiveDirectory;
 use super::writable::{Writable, upper_of};
 use super::{Attr, FsError, FsResult, LayerFs};
 use crate::model::{FileKind, NAME_MAX};
-use crate::union::{Ino, Layer, LayerIndex, Listing, Node, Source};
+use crate::union::{Ino, Layer, LayerError, LayerIndex, Listing, Node, Source};
 use parking_lot::MappedRwLockReadGuard;
 use std::sync::Arc;
 
@@ -35,17 +35,36 @@ impl LayerFs {
         }
         let directory = self.directory(parent)?;
         let Some((ino, kind)) = self.find(&directory, name)? else { return Ok(None) };
-        self.learn(parent, &directory, name, ino, kind)?;
-        let attr = self.getattr(ino)?;
-        self.looked_up(ino, parent, name);
-        Ok(Some(attr))
+        self.look_up(parent, &directory, name, ino, kind).map(Some)
     }
 
-    /// The kernel is told of `ino` under this name.
-    pub(super) fn looked_up(&self, ino: Ino, parent: Ino, name: &[u8]) {
+    /// The kernel is about to be told of `ino`, which is listed under this name.
+    ///
+    /// It counts as known before anything about it is looked at, because the kernel may at the same time forget what it was told
+    /// earlier: what is found here would be dropped again.
+    pub(super) fn look_up(
+        &self,
+        parent: Ino,
+        directory: &LiveDirectory,
+        name: &[u8],
+        ino: Ino,
+        kind: FileKind,
+    ) -> FsResult<Attr> {
         if let Some(writable) = &self.writable {
             writable.nodes.lock().looked_up(ino, parent, name);
         }
+        let known = || -> FsResult<Attr> {
+            self.learn(parent, directory, name, ino, kind)?;
+            match self.getattr(ino) {
+                // The kernel had forgotten it, and where it lies went with it.
+                Err(FsError::Layer(LayerError::NoSuchInode { .. })) if self.is_writable() => {
+                    self.stack.child(&directory.made().sources, name)?;
+                    self.getattr(ino)
+                }
+                result => result,
+            }
+        };
+        known().inspect_err(|_| self.forget(ino, 1))
     }
 
     /// The merged names of a directory. What the upper has may have a number of its own in the mount: that of the lower
@@ -70,16 +89,22 @@ impl LayerFs {
         let mut nodes = writable.nodes.lock();
         let nameless = nodes.is_nameless(ino);
         let unused = nodes.forget(ino, lookups);
-        drop(nodes);
+        // While the nodes are locked nobody is told of them again.
+        let keeps_directory = |node: &Ino| *node != ino || !nameless;
+        let directories: Vec<_> = unused
+            .iter()
+            .filter(|node| keeps_directory(node))
+            .filter_map(|node| self.directories.remove(*node))
+            .collect();
         if !unused.is_empty() {
             writable.mtimes.lock().remove(&ino);
         }
-        for node in unused {
-            if node == ino && nameless {
-                self.release(writable, node);
-            } else if let Some(directory) = self.directories.remove(node) {
-                self.drop_places(writable, &directory);
-            }
+        drop(nodes);
+        if nameless && unused.contains(&ino) {
+            self.release(writable, ino);
+        }
+        for directory in directories {
+            self.drop_places(writable, &directory);
         }
     }
 
@@ -100,15 +125,20 @@ impl LayerFs {
 
     /// A directory is not listed any more: where its entries lie is forgotten, but for those that the kernel knows.
     fn drop_places(&self, writable: &Writable, directory: &LiveDirectory) {
+        let made = directory.made();
         directory.update(|listing| {
-            let nodes = writable.nodes.lock();
-            let unknown: Vec<Ino> = listing.iter().map(|one| one.ino).filter(|ino| !nodes.is_known(*ino)).collect();
-            drop(nodes);
-            for source in unknown.into_iter().filter_map(Ino::source) {
-                if source.layer != LayerIndex::UPPER
-                    && let Ok(layer) = self.layer(source)
-                {
-                    layer.forget(source.ino);
+            for listed in listing.iter() {
+                let Some(source) = listed.ino.source().filter(|source| source.layer != LayerIndex::UPPER) else {
+                    continue;
+                };
+                let nodes = writable.nodes.lock();
+                if nodes.is_known(listed.ino) {
+                    continue;
+                }
+                self.data_elsewhere.write().remove(&listed.ino);
+                let dir = made.sources.iter().find(|one| one.layer == source.layer);
+                if let (Some(dir), Ok(layer)) = (dir, self.layer(source)) {
+                    layer.forget(source.ino, dir.ino, listed.name);
                 }
             }
         });

@@ -66,18 +66,20 @@ impl LayerFs {
         }
         let mut visited = false;
         let mut outcome = Ok(());
+        // What did not fit; forgotten when the listing is not locked any more.
+        let mut untold = None;
         self.readdir(ino, offset, &mut |entry| {
             let attr = if entry.next <= FIRST_ENTRY {
                 self.getattr(entry.ino)
             } else {
-                self.learn(ino, &directory, entry.name, entry.ino, entry.kind).and_then(|()| self.getattr(entry.ino))
+                self.look_up(ino, &directory, entry.name, entry.ino, entry.kind)
             };
             match attr {
                 Ok(attr) => {
                     visited = true;
                     let flow = visit(entry, &attr);
-                    if flow.is_continue() && entry.next > FIRST_ENTRY {
-                        self.looked_up(entry.ino, ino, entry.name);
+                    if flow.is_break() && entry.next > FIRST_ENTRY {
+                        untold = Some(entry.ino);
                     }
                     flow
                 }
@@ -89,6 +91,9 @@ impl LayerFs {
                 }
             }
         })?;
+        if let Some(ino) = untold {
+            self.forget(ino, 1);
+        }
         outcome
     }
 }

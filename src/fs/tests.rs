@@ -129,3 +129,57 @@ fn wrong_uses_are_errors() {
     assert!(matches!(fs.seek(walk(&fs, "a"), 5, false), Err(FsError::BeyondEnd)));
     assert_eq!(fs.seek(walk(&fs, "a"), 0, true).unwrap(), 1);
 }
+
+/// A writable filesystem over the directories `lower` and `upper` in a fresh one.
+fn writable_over(base: &std::path::Path) -> LayerFs {
+    use crate::layer::dir::{Descriptors, DirLayer, DirOptions, Owners, XattrPrefix};
+    use crate::layer::upper::{Ownership, Upper, UpperOptions};
+    let descriptors = Arc::new(Descriptors::for_this_process(1));
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| base.join(name));
+    for dir in [&upper, &work] {
+        std::fs::create_dir_all(dir).unwrap();
+    }
+    let prefix = XattrPrefix::User;
+    let lower = DirLayer::open(&lower, DirOptions::new(prefix), &descriptors).expect("the lower");
+    let options = UpperOptions { prefix, ownership: Ownership::Override, owners: Owners::default(), volatile: true };
+    let upper = Upper::open(&upper, &work, options, &descriptors).expect("the upper");
+    let settings = Settings { redirect_dir: true, metacopy: true };
+    LayerFs::new_writable(vec![Arc::new(lower)], upper, settings, Follow::default()).expect("a stack")
+}
+
+#[test]
+fn what_the_kernel_forgot_is_found_again() {
+    use crate::layer::upper::Changes;
+    let base = tempfile::tempdir().unwrap();
+    for dir in ["lower/a", "lower/b"] {
+        std::fs::create_dir_all(base.path().join(dir)).unwrap();
+    }
+    std::fs::write(base.path().join("lower/a/f"), "data").unwrap();
+    std::fs::hard_link(base.path().join("lower/a/f"), base.path().join("lower/b/linked")).unwrap();
+    std::fs::write(base.path().join("lower/a/moved"), "other").unwrap();
+    let fs = writable_over(base.path());
+    let known = |path: &str| {
+        (path.split('/').scan(Ino::ROOT, |at, name| {
+            *at = fs.lookup(*at, name.as_bytes()).unwrap().expect(name).ino;
+            Some(*at)
+        }))
+        .collect::<Vec<_>>()
+    };
+    let forget = |inodes: &[Ino]| inodes.iter().rev().for_each(|ino| fs.forget(*ino, 1));
+    // Another name of a hard link, in a directory that stays listed.
+    let (first, b) = (known("a/f"), known("b"));
+    names(&fs, b[0], 10);
+    forget(&first);
+    assert_eq!(content(&fs, "b/linked"), "data");
+    // A copy of metadata that was moved away from where its data are.
+    let moved = known("a/moved");
+    let changes = Changes { permissions: Some(0o600), ..Changes::default() };
+    fs.setattr(moved[1], &changes, false).unwrap();
+    fs.rename(moved[0], b"moved", b[0], b"here", RenameMode::Replace).unwrap();
+    forget(&moved);
+    let twice = known("b/here");
+    forget(&twice);
+    // Once more for each time it was known above.
+    forget(&[b[0], b[0], b[0]]);
+    assert_eq!(content(&fs, "b/here"), "other");
+}

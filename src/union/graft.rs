@@ -298,7 +298,7 @@ impl Layer for Grafted {
         self.inner.marks(self.inner_ino(ino))
     }
 
-    fn forget(&self, ino: LocalIno) {
-        self.inner.forget(ino);
+    fn forget(&self, ino: LocalIno, dir: LocalIno, name: &[u8]) {
+        self.inner.forget(ino, dir, name);
     }
 }

@@ -208,6 +208,6 @@ pub trait Layer: fmt::Debug + Send + Sync {
         Ok(Marks::default())
     }
 
-    /// The kernel has forgotten `ino`; what was remembered to find it may go.
-    fn forget(&self, _ino: LocalIno) {}
+    /// The kernel has forgotten `ino` and the directory `dir`; what was remembered to find it under `name` there may go.
+    fn forget(&self, _ino: LocalIno, _dir: LocalIno, _name: &[u8]) {}
 }

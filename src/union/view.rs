@@ -85,7 +85,7 @@ impl Layer for DiffView {
         read_at(ino: LocalIno, offset: u64, buffer: &mut [u8]) -> LayerResult<usize>;
         backing_file(ino: LocalIno) -> LayerResult<Option<(Arc<OwnedFd>, u64)>>;
         seek(ino: LocalIno, offset: u64, hole: bool) -> LayerResult<Option<u64>>;
-        forget(ino: LocalIno) -> ();
+        forget(ino: LocalIno, dir: LocalIno, name: &[u8]) -> ();
     }
 
     fn root_is_opaque(&self) -> LayerResult<bool> {
@@ -156,7 +156,7 @@ impl Layer for Hanging {
         seek(ino: LocalIno, offset: u64, hole: bool) -> LayerResult<Option<u64>>;
         keeps_marks() -> bool;
         marks(ino: LocalIno) -> LayerResult<Marks>;
-        forget(ino: LocalIno) -> ();
+        forget(ino: LocalIno, dir: LocalIno, name: &[u8]) -> ();
     }
 
     fn root(&self) -> LocalIno {

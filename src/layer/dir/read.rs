@@ -152,10 +152,13 @@ impl Layer for DirLayer {
         }
     }
 
-    fn forget(&self, ino: LocalIno) {
-        if ino != self.root_ino {
+    fn forget(&self, ino: LocalIno, dir: LocalIno, name: &[u8]) {
+        let mut places = self.places.lock();
+        places.remove(ino, dir, name);
+        let is_lost = places.get(ino).is_none();
+        drop(places);
+        if is_lost {
             self.close(ino);
-            self.places.lock().forget(ino);
         }
     }
 }

@@ -178,13 +178,14 @@ fn deep_trees_are_reached_with_few_descriptors() {
         fd = Arc::new(Object::new(&fd, name.as_bytes()).open(OFlags::PATH).unwrap());
     }
     let mut at = layer.root();
+    let mut above = at;
     for _ in 0..50 {
-        at = child(&layer, at, &name);
+        (above, at) = (at, child(&layer, at, &name));
     }
     assert_eq!(layer.meta(at).unwrap().kind, FileKind::Directory);
     assert!(listing(&layer, at).is_empty());
     let known = layer.places.lock().len();
-    layer.forget(at);
+    layer.forget(at, above, name.as_bytes());
     assert_eq!(layer.places.lock().len(), known - 1);
     assert!(layer.meta(at).is_err());
 }
