@@ -5,6 +5,11 @@ read -r word
 [ "$word" = done ] && exit 0
 scene=$1
 [ -d "$scene" ] || exit 0
+own() { awk -v d="$scene/" 'index($5, d) == 1 && / - fuse/ { sub(/.*:/, "", $3); print $3 }' /proc/self/mountinfo; }
+# First of all: what hangs on a mount may not even tell its environment.
+for connection in $(own); do
+    echo 1 2>/dev/null >"/sys/fs/fuse/connections/$connection/abort"
+done
 pids=
 connections=
 for process in /proc/[0-9]*; do
@@ -15,7 +20,6 @@ for process in /proc/[0-9]*; do
         connections="$connections $(awk -v d="$scene/" 'index($5, d) == 1 && / - fuse/ { sub(/.*:/, "", $3); print $3 }' "$process/mountinfo" 2>/dev/null)"
     fi
 done
-connections="$connections $(awk -v d="$scene/" 'index($5, d) == 1 && / - fuse/ { sub(/.*:/, "", $3); print $3 }' /proc/self/mountinfo)"
 for connection in $connections; do
     echo 1 2>/dev/null >"/sys/fs/fuse/connections/$connection/abort"
 done

@@ -86,14 +86,9 @@ pub(crate) fn wait_for_end(directory: &Path, except: Option<u32>, patience: Dura
 
 /// Aborts the FUSE connections of a scene's mounts, kills its processes and unmounts. Blocks on nothing.
 pub(crate) fn clear(directory: &Path, except: Option<u32>) {
+    abort_all(&mounts_of("self", directory).into_iter().collect());
     let processes = processes(directory, except);
-    let mut mounts: BTreeSet<MountLine> = mounts_of("self", directory).into_iter().collect();
-    for (pid, _) in &processes {
-        mounts.extend(mounts_of(&pid.to_string(), directory));
-    }
-    for mount in mounts.iter().filter(|mount| mount.kind.starts_with("fuse")) {
-        abort(mount.minor);
-    }
+    abort_all(&processes.iter().flat_map(|(pid, _)| mounts_of(&pid.to_string(), directory)).collect());
     for (pid, _) in &processes {
         if let Some(pid) = rustix::process::Pid::from_raw(*pid as i32) {
             // It may have ended by itself.
@@ -104,6 +99,26 @@ pub(crate) fn clear(directory: &Path, except: Option<u32>) {
         let left = mounts_of("self", directory);
         let Some(last) = left.last() else { break };
         detach(&last.point);
+    }
+}
+
+/// Aborts the FUSE connections of a scene's mounts; tells for each how many requests had no answer.
+pub(crate) fn abort_connections(directory: &Path) -> Vec<(u32, String)> {
+    let mounts: BTreeSet<MountLine> = mounts_of("self", directory).into_iter().collect();
+    let waiting = |mount: &MountLine| {
+        let path = format!("/sys/fs/fuse/connections/{}/waiting", mount.minor);
+        (mount.minor, fs::read_to_string(path).unwrap_or_default().trim().to_owned())
+    };
+    let told = mounts.iter().filter(|mount| mount.kind.starts_with("fuse")).map(waiting).collect();
+    abort_all(&mounts);
+    told
+}
+
+/// Aborts the FUSE connections among `mounts`. Comes before anything else is asked of a process that hangs on one: its
+/// command line and its environment may hang with it.
+fn abort_all(mounts: &BTreeSet<MountLine>) {
+    for mount in mounts.iter().filter(|mount| mount.kind.starts_with("fuse")) {
+        abort(mount.minor);
     }
 }
 

@@ -271,7 +271,12 @@ impl Watchdog {
                 return;
             }
             shared.store(true, Ordering::SeqCst);
-            eprintln!("watchdog: {test} did not end within {limit:?}; its processes:");
+            eprintln!(
+                "watchdog: {test} did not end within {limit:?}; its connections, aborted now, and its processes:"
+            );
+            for (connection, waiting) in reap::abort_connections(&directory) {
+                eprintln!("watchdog:   connection {connection}: {waiting} requests without an answer");
+            }
             for (pid, command) in reap::processes(&directory, Some(guardian)) {
                 eprintln!("watchdog:   {pid} {command}");
             }

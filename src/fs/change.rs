@@ -1,21 +1,21 @@
 //! Changing attributes, extended attributes and data.
 
 use super::copy_up::Want;
+use super::writable::Writable;
 use super::{Attr, FsError, FsResult, LayerFs};
 use crate::layer::upper::{Changes, SetTime, XattrMode};
 use crate::model::{FileKind, Meta};
 use crate::union::{Ino, LocalIno};
 use rustix::fs::FallocateFlags;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 /// What is known of a write beside its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Write {
     /// setuid, setgid and capabilities go.
     pub unprivileged: bool,
-    /// It comes from the kernel's page cache, some time after the system call. The kernel keeps the time of that call and may have
-    /// told it already, so a time it told stays.
+    /// It comes from the kernel's page cache, some time after the system call. The kernel keeps the time of that call, may have
+    /// told it already, and sends it when it is another than the one it had: so this changes no time.
     pub cached: bool,
 }
 
@@ -100,16 +100,16 @@ impl LayerFs {
         let writable = self.writable()?;
         let local = self.ensure_upper(ino, Want::Data)?;
         let _shared = writable.stripes.read(ino);
+        if write.cached {
+            note_mtime(writable, ino, local)?;
+        } else {
+            writable.mtimes.lock().remove(&ino);
+        }
         writable.upper.write(local, offset, data)?;
         if write.unprivileged {
             writable.upper.drop_privileges(local)?;
         }
-        let mtime = writable.mtimes.lock().get(&ino).copied().filter(|_| write.cached);
-        if let Some(mtime) = mtime {
-            let changes = Changes { mtime: Some(SetTime::At(mtime)), ..Changes::default() };
-            writable.upper.set_attributes(local, FileKind::File, &changes)?;
-        }
-        Ok(())
+        if write.cached { restore_mtime(writable, ino, local) } else { Ok(()) }
     }
 
     /// Writes `ino` to the disk; of a file only what is needed to read its data when `data_only`. What is in a lower layer is
@@ -131,8 +131,7 @@ impl LayerFs {
         (offset, length): (u64, u64),
         unprivileged: bool,
     ) -> FsResult<()> {
-        let fd = self.data_in_upper(ino)?;
-        rustix::fs::fallocate(&fd, mode, offset, length).map_err(|error| FsError::System(error.into()))?;
+        self.change_data(ino, |fd| rustix::fs::fallocate(fd, mode, offset, length))?;
         if unprivileged { self.drop_privileges(ino) } else { Ok(()) }
     }
 
@@ -162,15 +161,17 @@ impl LayerFs {
         length: usize,
         unprivileged: bool,
     ) -> FsResult<usize> {
-        let target = self.data_in_upper(to)?;
+        // First: the two may be one file.
+        self.ensure_upper(to, Want::Data)?;
         let source = self.data_source(from)?;
         let backing = self.layer(source)?.backing_file(source.ino)?;
         let Some((fd, start)) = backing else { return Err(FsError::NotSupported) };
         let size = self.layer(source)?.meta(source.ino)?.size;
         let length = (length as u64).min(size.saturating_sub(from_offset)) as usize;
         let (mut input, mut output) = (start + from_offset, to_offset);
-        let copied = rustix::fs::copy_file_range(&fd, Some(&mut input), &target, Some(&mut output), length)
-            .map_err(|error| FsError::System(error.into()))?;
+        let copied = self.change_data(to, |target| {
+            rustix::fs::copy_file_range(&fd, Some(&mut input), target, Some(&mut output), length)
+        })?;
         if unprivileged {
             self.drop_privileges(to)?;
         }
@@ -193,10 +194,31 @@ impl LayerFs {
         Ok(writable.upper.set_inode_flags(local, flags)?)
     }
 
-    fn data_in_upper(&self, ino: Ino) -> FsResult<Arc<OwnedFd>> {
+    /// Changes the data of the file `ino` in the upper. The kernel has set the time of that itself.
+    fn change_data<T>(&self, ino: Ino, change: impl FnOnce(&OwnedFd) -> Result<T, rustix::io::Errno>) -> FsResult<T> {
         let writable = self.writable()?;
-        let local: LocalIno = self.ensure_upper(ino, Want::Data)?;
+        let local = self.ensure_upper(ino, Want::Data)?;
         let _shared = writable.stripes.read(ino);
-        Ok(writable.upper.data(local)?)
+        note_mtime(writable, ino, local)?;
+        let changed = change(&*writable.upper.data(local)?).map_err(|error| FsError::System(error.into()))?;
+        restore_mtime(writable, ino, local)?;
+        Ok(changed)
     }
+}
+
+/// Remembers the time of the last change that the kernel knows of `ino`, before it writes back older changes. Of several
+/// writes at once the first to get here has it from before all of them.
+fn note_mtime(writable: &Writable, ino: Ino, local: LocalIno) -> FsResult<()> {
+    if writable.mtimes.lock().contains_key(&ino) {
+        return Ok(());
+    }
+    let mtime = writable.upper.mtime(local)?;
+    writable.mtimes.lock().entry(ino).or_insert(mtime);
+    Ok(())
+}
+
+/// Gives `ino` the time of its last change that the kernel knows.
+fn restore_mtime(writable: &Writable, ino: Ino, local: LocalIno) -> FsResult<()> {
+    let mtime = writable.mtimes.lock().get(&ino).copied();
+    mtime.map_or(Ok(()), |mtime| Ok(writable.upper.restore_mtime(local, mtime)?))
 }

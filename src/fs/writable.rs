@@ -33,7 +33,7 @@ pub(super) struct Writable {
     pub(super) nodes: Mutex<Nodes>,
     /// Objects of the upper that keep the number they had in a lower layer.
     pub(super) overrides: RwLock<HashMap<Ino, LocalIno>>,
-    /// The last time of change that the kernel told of a file: data that it writes back later are older.
+    /// The time of the last change that the kernel knows of a file it wrote back: data that it writes back later are older.
     pub(super) mtimes: Mutex<HashMap<Ino, Timestamp>>,
 }
 

@@ -118,7 +118,7 @@ fn lock(path: &Path, work: &Path) -> Result<OwnedFd, StagingError> {
 }
 
 /// How long a server that is ending may hold its locks: it is unmounted before its descriptors are closed.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// `rename(2)` compares the mounts before it looks at the names: with names that do not exist it tells whether it could.
 fn check_one_filesystem(work: &OwnedFd, upper: &OwnedFd, at: &Path, from: &Path) -> Result<(), StagingError> {

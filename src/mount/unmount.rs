@@ -16,6 +16,9 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(30);
 const SHORT_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long its process may take after that to close what it has open.
+const EXIT_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How to unmount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unmount {
@@ -36,17 +39,32 @@ pub fn unmount(registry: &Registry, target: &Path, how: Unmount) -> Result<(), M
     let process = pidfd(record.pid);
     let server = wait_for_end(registry, &record, how);
     take_away(&record.mount_point, how)?;
-    if let Some(mut server) = server {
-        // The end of the stream is the end of the server; an error says that it takes longer than anyone waits.
-        if server.read(&mut [0]).is_err() {
-            log::warn!("the server of {} has not ended yet", record.mount_point.display());
-        } else if let Some(process) = process {
-            let mut ends = [PollFd::new(&process, PollFlags::IN)];
-            // Whether it ended in time or not: there is nothing left to do about it.
-            let _ = poll(&mut ends, Some(&Timespec { tv_sec: 5, tv_nsec: 0 }));
-        }
+    if how != Unmount::Lazy {
+        wait(&record, server, process);
     }
     Ok(())
+}
+
+/// Waits until the server has ended, as its connection and its process tell: either may be out of reach.
+fn wait(record: &MountRecord, server: Option<UnixStream>, process: Option<OwnedFd>) {
+    // The end of the stream is the end of the server; an error says that it takes longer than anyone waits.
+    let told = server.map(|mut server| server.read(&mut [0]).is_ok());
+    let patience = match told {
+        Some(true) => EXIT_PATIENCE,
+        Some(false) => Duration::ZERO,
+        None => patience(record),
+    };
+    let ended = process.map(|process| {
+        let limit = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: 0 };
+        poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit)).is_ok_and(|ready| ready > 0)
+    });
+    if !ended.or(told).unwrap_or(true) {
+        log::warn!("the server of {} has not ended yet", record.mount_point.display());
+    }
+}
+
+fn patience(record: &MountRecord) -> Duration {
+    if record.writable { PATIENCE } else { SHORT_PATIENCE }
 }
 
 /// What becomes readable when the process `pid` has ended. Its descriptors are closed one after the other before that: the
@@ -70,7 +88,7 @@ fn wait_for_end(registry: &Registry, record: &MountRecord, how: Unmount) -> Opti
     }
     match control::ask(registry, record, &Request::WaitForEnd) {
         Ok((Response::Waiting, stream)) => {
-            stream.set_read_timeout(Some(if record.writable { PATIENCE } else { SHORT_PATIENCE })).ok()?;
+            stream.set_read_timeout(Some(patience(record))).ok()?;
             Some(stream)
         }
         _ => None,

@@ -229,7 +229,7 @@ pub(super) fn set_times(object: &Object, atime: Option<SetTime>, mtime: Option<S
     Ok(rustix::fs::utimensat(&object.dir, &*object.name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-fn timespec(time: Option<SetTime>) -> Timespec {
+pub(super) fn timespec(time: Option<SetTime>) -> Timespec {
     match time {
         None => Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
         Some(SetTime::Now) => Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },

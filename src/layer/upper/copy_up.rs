@@ -4,15 +4,17 @@
 //! holes. Copied data are on the disk before the copy appears: after a power loss it must not be an empty file where the
 //! lower one was.
 
+use super::attributes::{SetTime, timespec};
 use super::create::{NewKind, make};
 use super::names::{Place, link};
 use super::probe::remove;
 use super::{Ownership, Upper};
+use crate::layer::dir::object::meta_of;
 use crate::layer::dir::{Object, Record};
-use crate::model::{FileKind, Meta};
+use crate::model::{FileKind, Meta, Timestamp};
 use crate::sys::with_umask;
 use crate::union::{Ino, Layer, LayerError, LayerResult, LocalIno};
-use rustix::fs::{AtFlags, RenameFlags, XattrFlags};
+use rustix::fs::{AtFlags, RenameFlags, Timestamps, XattrFlags};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -292,6 +294,18 @@ impl Upper {
     pub fn write(&self, ino: LocalIno, offset: u64, data: &[u8]) -> LayerResult<()> {
         let fd = self.data(ino)?;
         write_all(fd.as_fd(), offset, data).map_err(|source| self.failed("write", source))
+    }
+
+    /// When the file `ino` was last changed.
+    pub fn mtime(&self, ino: LocalIno) -> LayerResult<Timestamp> {
+        let stat = rustix::fs::fstat(self.data(ino)?).map_err(|error| self.failed("stat", error.into()))?;
+        Ok(meta_of(&stat).mtime)
+    }
+
+    /// Says that the file `ino` was last changed at `time`.
+    pub fn restore_mtime(&self, ino: LocalIno, time: Timestamp) -> LayerResult<()> {
+        let times = Timestamps { last_access: timespec(None), last_modification: timespec(Some(SetTime::At(time))) };
+        rustix::fs::futimens(self.data(ino)?, &times).map_err(|error| self.failed("restore a time", error.into()))
     }
 
     /// Where lower layers have `ino`, as it is written down.
