@@ -43,7 +43,11 @@ fn regression_a_command_that_cannot_be_started_is_told_however_soon_all_is_over(
     let stop = AtomicBool::new(false);
     let codes: Vec<u8> = std::thread::scope(|threads| {
         for _ in 0..6 {
-            threads.spawn(|| while !stop.load(Ordering::Relaxed) {});
+            threads.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
         }
         let codes = (0..20).map(|_| run(&scene, Starter::Single, &spec).code).collect();
         stop.store(true, Ordering::Relaxed);
