@@ -7,13 +7,19 @@
 #[path = "../fstests/support/mod.rs"]
 mod support;
 
+#[path = "../fstests/registry/server.rs"]
+#[expect(dead_code, reason = "the tests need registries with TLS and passwords, too")]
+mod server;
+
 mod harness;
+mod images;
 mod loading;
 mod machine;
 mod mounting;
 mod peers;
 mod read_only;
 mod table;
+mod transfer;
 mod work;
 mod writable;
 
@@ -23,11 +29,12 @@ use std::path::PathBuf;
 /// A question: its name, and what answers it.
 type Question = (&'static str, fn(&Bench, &mut Report));
 
-const QUESTIONS: [Question; 4] = [
+const QUESTIONS: [Question; 5] = [
     ("read-only", read_only::run),
     ("mounting", mounting::run),
     ("writable", writable::run),
     ("loading", loading::run),
+    ("transfer", transfer::run),
 ];
 
 fn main() {

@@ -78,6 +78,19 @@ fn a_stall_without_end_is_an_error() {
 }
 
 #[test]
+fn drips_are_noticed_and_survived() {
+    survives(|seen| (seen.gets("/blobs/") && seen.header("range").is_none()).then_some(Fault::Drip(20_000)));
+}
+
+#[test]
+fn a_drip_without_end_is_an_error() {
+    let begun = Instant::now();
+    fails(&["data come too slowly"], |seen| seen.gets("/blobs/").then_some(Fault::Drip(20_000)));
+    fails(&["data come too slowly"], |seen| seen.gets("/manifests/").then_some(Fault::Drip(10)));
+    assert!(begun.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
 fn overload_is_waited_out() {
     let begun = Instant::now();
     let proxy = survives(|seen| {

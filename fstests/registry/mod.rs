@@ -1,5 +1,6 @@
 //! Registries: pull, push, login, against a real registry, a registry with tokens, and a proxy that breaks things.
 
+mod exchange;
 mod faults;
 mod login;
 mod mirrors;

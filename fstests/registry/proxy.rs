@@ -37,6 +37,8 @@ pub(crate) enum Fault {
     Truncate(u64),
     /// After so many bytes of the answer's body nothing more comes.
     Stall(u64),
+    /// After so many bytes of the answer's body the rest comes a byte at a time.
+    Drip(u64),
     /// The connection is reset after so many bytes of the request's body.
     ResetUpload(u64),
     /// This byte of the answer's body is changed.
@@ -248,11 +250,13 @@ impl Shared {
         // An answer shorter than where it should break is left alone.
         let short = |after: u64| answer_head.length().is_some_and(|length| length <= after);
         match fault {
-            Some(Fault::Reset(after) | Fault::Truncate(after) | Fault::Stall(after) | Fault::Corrupt(after))
-                if short(*after) =>
-            {
-                io::copy(&mut answer, &mut &*client).map(|_| ())
-            }
+            Some(
+                Fault::Reset(after)
+                | Fault::Truncate(after)
+                | Fault::Stall(after)
+                | Fault::Drip(after)
+                | Fault::Corrupt(after),
+            ) if short(*after) => io::copy(&mut answer, &mut &*client).map(|_| ()),
             Some(Fault::Reset(after)) => {
                 io::copy(&mut (&mut answer).take(*after), &mut &*client)?;
                 reset(client)
@@ -262,6 +266,14 @@ impl Shared {
                 io::copy(&mut (&mut answer).take(*after), &mut &*client)?;
                 // Until the client has had enough.
                 io::copy(&mut reader, &mut io::sink()).map(|_| ())
+            }
+            Some(Fault::Drip(after)) => {
+                io::copy(&mut (&mut answer).take(*after), &mut &*client)?;
+                for byte in answer.bytes() {
+                    (&*client).write_all(&[byte?])?;
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Ok(())
             }
             Some(Fault::Corrupt(at)) => {
                 io::copy(&mut (&mut answer).take(*at), &mut &*client)?;

@@ -6,6 +6,7 @@ use super::server::Registry;
 use super::{SERVER, assert_store_clean, layerfs, names, seed, small_image};
 use crate::support::{Image, Scene, tree};
 use serde_json::{Value, json};
+use sha2::Digest as _;
 
 #[test]
 fn an_image_is_pulled_in_dockers_words() {
@@ -200,6 +201,65 @@ fn end_in_the_middle(gently: bool) {
     }
     let text = layerfs(&scene, &["pull", &name]).ok().text();
     assert!(text.contains("Resuming after"), "{text}");
+    // What had arrived is not fetched again.
+    let ranges: Vec<String> = proxy.seen().iter().filter_map(|seen| seen.header("range").map(str::to_owned)).collect();
+    let from = ranges.first().and_then(|range| range.trim_start_matches("bytes=").trim_end_matches('-').parse().ok());
+    assert!(from.is_some_and(|from: u64| (200_000..=500_000).contains(&from)), "{ranges:?}");
     layerfs(&scene, &["pull", &name]).ok();
     assert_eq!(names(&scene), [name]);
+}
+
+/// Memory does not grow with a layer: the most that a pull of 400 MB, compressed to as much, ever has.
+#[test]
+fn memory_does_not_grow_with_the_layer() {
+    const MEMBERS: usize = 400;
+    const LIMIT: u64 = 64 << 10;
+    let Some(scene) = Scene::begin(SERVER) else { return };
+    let registry = Registry::start(&scene);
+    let address = registry.address();
+    let mut header = tar::Header::new_gnu();
+    header.set_size((MEMBERS << 20) as u64);
+    header.set_mode(0o644);
+    header.set_path("noise").expect("a path");
+    header.set_cksum();
+    // Gzip members, of the header, of the same megabyte of noise again and again, of the end: nothing is held in memory twice.
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, bytes).expect("gzip");
+        encoder.finish().expect("gzip")
+    };
+    let noise = tree::noise(b"noise", 1 << 20);
+    let (begin, middle, end) = (gzip(header.as_bytes()), gzip(&noise), gzip(&[0; 1024]));
+    let mut layer = begin;
+    let mut plain = sha2::Sha256::new();
+    plain.update(header.as_bytes());
+    for _ in 0..MEMBERS {
+        layer.extend_from_slice(&middle);
+        plain.update(&noise);
+    }
+    layer.extend_from_slice(&end);
+    plain.update([0; 1024]);
+    let diff_id = plain.finalize().iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"));
+    let layer = raw::put_blob(&address, "big", raw::OCI_GZIP, &layer);
+    let config = json!({"architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [diff_id]}});
+    let config = raw::put_blob(&address, "big", OCI_CONFIG, config.to_string().as_bytes());
+    let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [layer]});
+    raw::put_manifest(&address, "big", "1", &manifest);
+    let mut child = layerfs(&scene, &["pull", "--quiet", &format!("{}/big:1", registry.name())]).spawn();
+    let mut peak = 0;
+    let status = loop {
+        // The kernel keeps the highest value, so that looking now and then misses none but the last moment's.
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let seen = line.and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok());
+        peak = peak.max(seen.unwrap_or(0));
+        if let Some(status) = child.try_wait().expect("wait") {
+            break status;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    };
+    assert!(status.success(), "{status}");
+    eprintln!("peak: {peak} KiB");
+    assert!(peak > 0 && peak < LIMIT, "{peak} KiB");
 }

@@ -61,10 +61,13 @@ impl Failure {
         }
     }
 
-    /// What an error while reading or writing means; looks for ureq's and rustls's errors inside.
+    /// What an error while reading or writing means; looks for a failure, ureq's and rustls's errors inside.
     pub fn from_io(error: &io::Error) -> Self {
         use FailureKind as Kind;
         if let Some(inner) = error.get_ref() {
+            if let Some(failure) = inner.downcast_ref::<Self>() {
+                return failure.clone();
+            }
             if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
                 return Self::from_rustls(tls);
             }

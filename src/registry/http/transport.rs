@@ -1,5 +1,6 @@
 //! Requests and their answers.
 
+use super::body::Body;
 use super::failure::{Failure, FailureKind};
 use super::proxy::proxy_for;
 use super::retry::{Cancel, Retry, is_transient, retry_after};
@@ -10,7 +11,7 @@ use std::io::{self, Read};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 use ureq::http::{HeaderMap, HeaderValue, Method, header};
-use ureq::{Agent, BodyReader, SendBody};
+use ureq::{Agent, SendBody};
 
 /// Redirects followed for one request; storage services need one or two.
 const REDIRECTS: u32 = 5;
@@ -89,8 +90,8 @@ pub struct Response {
     pub headers: HeaderMap,
     /// Where it came from in the end.
     pub url: Url,
-    /// The body; errors of the connection arrive as [`Failure`] inside the I/O error.
-    pub body: BodyReader<'static>,
+    /// The body.
+    pub body: Body,
 }
 
 impl std::fmt::Debug for Response {
@@ -275,7 +276,7 @@ impl Transport {
         };
         let (parts, body) = answer.into_parts();
         log::debug!("{} {url}: {} after {:?}", request.method, parts.status.as_u16(), started.elapsed());
-        let body = body.into_with_config().limit(u64::MAX).reader();
+        let body = Body::new(body.into_with_config().limit(u64::MAX).reader(), self.limits.stall);
         Ok(Response { status: parts.status.as_u16(), headers: parts.headers, url: url.clone(), body })
     }
 
@@ -324,6 +325,7 @@ impl Transport {
             .timeout_connect(Some(CONNECT))
             .timeout_per_read(Some(self.limits.stall))
             .timeout_per_write(Some(self.limits.stall))
+            .timeout_recv_response(Some(self.limits.answer))
             .max_idle_connections_per_host(16)
             .proxy(proxy(url)?);
         if url.scheme() == Scheme::Https {
