@@ -50,6 +50,13 @@ impl DirLayer {
         Ok(if object.has_entry(notation::OPAQUE_NAME)? { Opacity::Opaque } else { Opacity::Transparent })
     }
 
+    /// Whether whiteouts in the directory `object` may be files with an attribute.
+    pub(super) fn marks_whiteouts(&self, object: &Object) -> io::Result<bool> {
+        let opaque = self.options.prefix.record(Record::Opaque);
+        let is_marked = object.xattr_names()?.iter().any(|name| name == opaque);
+        Ok(is_marked && object.xattr(opaque)?.as_deref() == Some(b"x"))
+    }
+
     /// Every name of the directory with what it stands for, ordered by name.
     pub(super) fn list(&self, dir: LocalIno) -> LayerResult<BTreeMap<Box<[u8]>, EntryKind>> {
         let fd = self.directory(dir)?;
@@ -57,10 +64,14 @@ impl DirLayer {
     }
 
     fn list_open(&self, dir: LocalIno, fd: &Arc<OwnedFd>) -> io::Result<BTreeMap<Box<[u8]>, EntryKind>> {
-        let marks_whiteouts = self.opacity(&Object::new(fd, b"."))? == Opacity::MarksWhiteouts;
+        let names = self.read_names(fd)?;
+        // Only plain files can be whiteouts by an attribute.
+        let may_mark = |kind| matches!(kind, FileType::RegularFile | FileType::Unknown);
+        let marks_whiteouts =
+            names.iter().any(|(_, raw)| may_mark(raw.kind)) && self.marks_whiteouts(&Object::new(fd, b"."))?;
         let mut entries = BTreeMap::new();
         let mut hidden = Vec::new();
-        for (name, raw) in self.read_names(fd)? {
+        for (name, raw) in names {
             match notation::meaning(&name) {
                 NameMeaning::Whiteout(of) => hidden.push(Box::<[u8]>::from(of)),
                 NameMeaning::Opaque | NameMeaning::Ignored => {}

@@ -43,9 +43,7 @@ impl Layer for DirLayer {
             let object = super::Object::new(&fd, name);
             let mut found = self.examine(&object, true)?;
             // Only what looks like a whiteout is worth asking whether this directory marks them so.
-            if found == Some(EntryKind::Whiteout)
-                && self.opacity(&super::Object::new(&fd, b"."))? != Opacity::MarksWhiteouts
-            {
+            if found == Some(EntryKind::Whiteout) && !self.marks_whiteouts(&super::Object::new(&fd, b"."))? {
                 found = self.examine(&object, false)?;
             }
             if has_whiteout_file(&fd, name)? {
