@@ -6,6 +6,7 @@ mod bad_input;
 mod build;
 mod changes;
 mod clients;
+mod costs;
 mod crash;
 mod foreign_tars;
 mod image_diff;

@@ -28,6 +28,8 @@
 mod attr;
 mod change;
 mod copy_up;
+#[cfg(test)]
+mod cost_tests;
 mod data;
 mod directory;
 mod error;

@@ -2,6 +2,8 @@
 //!
 //! Owns what neither `std` nor `rustix` offers. Must not know anything else of the project.
 
+#[cfg(test)]
+mod allocations;
 mod attributes;
 mod credentials;
 mod map;
@@ -11,6 +13,8 @@ mod signals;
 pub mod spawn;
 mod writeback;
 
+#[cfg(test)]
+pub(crate) use allocations::allocations;
 pub use attributes::chmod_no_follow;
 pub use credentials::{Creator, as_creator, with_umask};
 pub use map::Mapped;
