@@ -154,3 +154,100 @@ for flags in (os.XATTR_CREATE, os.XATTR_REPLACE):
         echo end",
     );
 }
+
+/// Writes by one way and reads by the other, on a lower file, on one of the upper, and on one that is mapped while it is copied up.
+const MAPPED: &str = r"
+import hashlib, mmap, os, sys
+def show(*what): print(*what)
+open('up', 'wb').write(b'u' * 20000)
+for name in ('f', 'up', 'cap'):
+    os.chmod(name, 0o666)
+    file, other = os.open(name, os.O_RDWR), os.open(name, os.O_RDONLY)
+    size = os.fstat(file).st_size
+    mapped = mmap.mmap(file, size)
+    seen = mmap.mmap(other, size, prot=mmap.PROT_READ)
+    private = mmap.mmap(file, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    private[20:27] = b'private'
+    mapped[0:5] = b'MMAP!'
+    show(name, os.pread(other, 8, 0), seen[0:8], private[20:27], os.pread(file, 7, 20))
+    os.pwrite(file, b'written', 4090)
+    show(mapped[4088:4100], seen[4088:4100])
+    mapped.flush()
+    show(open(name, 'rb').read()[0:8])
+    os.ftruncate(file, 50)
+    show(os.pread(other, 100, 40))
+    os.ftruncate(file, 9000 if size > 9000 else size)
+    show(mapped[45:60], os.pread(other, 15, 45))
+    mapped[60:64] = b'last'
+    for one in (mapped, seen, private): one.close()
+    os.close(file); os.close(other)
+    show(hashlib.sha256(open(name, 'rb').read()).hexdigest())
+reader = os.open('d/a', os.O_RDONLY)
+before = mmap.mmap(reader, 2, prot=mmap.PROT_READ)
+child = os.fork()
+if child == 0:
+    mine = os.open('d/b', os.O_RDWR)
+    shared = mmap.mmap(mine, 2)
+    shared[0:1] = b'C'
+    os._exit(0)
+os.waitpid(child, 0)
+show(open('d/b', 'rb').read(), before[0:2])
+";
+
+#[test]
+fn rule_17_mapped_files_and_reads_and_writes_agree() {
+    compare(&format!("python3 - <<'END'\n{MAPPED}\nEND\nsha256sum f up cap d/b; echo end"));
+}
+
+/// Every mode that FUSE carries gives what the upper's file system gives; the two that it does not are refused and change nothing.
+#[test]
+fn rule_19_space_is_allocated_and_freed() {
+    compare(
+        "show() { echo \"$1: $2 $(stat -c %s $3) $(sha256sum <$3)\"; }
+        for file in f sparse new; do
+            seq 30000 >new
+            for how in '-l 100000' '-n -l 300000' '-p -o 4096 -l 8192' '-p -o 5 -l 7' '-z -o 8192 -l 5000' '-z -n -o 400000 -l 4096' \\
+                '-p -o 1 -l 10000000' '-x -l 50000' '-l 0' '-o 9223372036854775807 -l 9'; do
+                fallocate $how $file >/dev/null 2>&1; show \"$how\" $? $file
+            done
+        done
+        fallocate -l 10 d 2>/dev/null; echo $?; fallocate -l 10 fifo 2>/dev/null; echo $?; echo end",
+    );
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    let overlay = super::Overlay::new(&scene, &["file low #20000"], "");
+    let before = std::fs::read(overlay.path("low")).expect("the lower file");
+    for how in ["-c", "-i"] {
+        let refused = scene.run("fallocate").args([how, "-o", "4096", "-l", "4096"]).arg(overlay.path("low")).output();
+        refused.fails(1, &["not supported"]);
+        assert!(std::fs::read(overlay.path("low")).expect("read") == before);
+    }
+    overlay.unmount();
+}
+
+#[test]
+fn rule_20_times_of_directories_follow_what_happens_in_them() {
+    compare(
+        "look() { if [ $(stat -c %Y \"$1\") = 1000000000 ]; then echo \"$2: $1 as before\"; else echo \"$2: $1 changed\"; fi; }
+        try() { touch -h -d @1000000000 d .; sh -c \"$1\"; look d \"$1\"; look . \"$1\"; }
+        try 'touch d/new'; try 'mkdir d/dir'; try 'rm d/a'; try 'ln -s x d/link'; try 'ln d/b d/hard'; try 'mv d/b d/c'
+        try 'mv d/c out'; try 'mv out d/back'; try 'chmod 600 d/back'; try 'echo x >>d/back'; try 'mkfifo d/p'; try 'rmdir d/dir'
+        try 'setfattr -n user.x -v 1 d/back'; try 'chmod 711 d/s'; try 'echo x >>d/s/c'; try 'rm -r d/s'; try 'mkdir d/s'
+        try 'mv d/back d/new'; try 'chmod 700 d'; try 'touch -c d/p'; try 'cat d/new >/dev/null'
+        for path in f sym fifo; do touch -h -d @1000000000 $path; ln $path linked; chown -h 1:1 $path; look $path 'link and chown'; rm linked; done
+        touch -d @-5.25 f; stat -c %.9Y f; touch -d @5000000000.000000001 f; stat -c %.9Y f; touch -a -d @7 f; touch -m -d @8 f; stat -c '%X %Y' f
+        as_user 'touch pub/o; touch -d @9 pub/o; touch f; touch -d @9 f; chmod 600 f'; echo end",
+    );
+}
+
+#[test]
+fn rule_24_permissions_are_checked_for_everyone() {
+    compare(
+        "as_user 'cat f | wc -l; echo x >f; echo x >d/a; ls d; mkdir x; rm -f pub/o; mv pub/o pub/mine; rmdir pub; echo q >pub/new; cat pub/new'
+        touch pub/root; as_user 'rm -f pub/root; mv pub/root pub/stolen; ln f pub/link; ln -s /etc pub/sym; ls pub'
+        chmod 711 d; as_user 'ls d; cat d/a'; chmod 700 d; as_user 'ls d; cat d/a; stat d/a'; setfacl -m u:1234:r-x d; as_user 'ls d; cat d/a'
+        setfacl -b d; chgrp 4321 d; chmod 770 d
+        setpriv --reuid 1234 --regid 1234 --groups 4321 sh -c 'ls d; touch d/theirs; stat -c \"%u %g\" d/theirs; mkdir d/s/no' 2>&1
+        as_user 'mknod pub/device c 1 3; mkfifo pub/pipe; stat -c \"%F %u\" pub/pipe; chown 0 pub/pipe; chmod 640 pub/pipe; ls /proc/self/cwd/d'
+        cp /usr/bin/id id; chmod 4755 id; as_user './id -u'; echo end",
+    );
+}
