@@ -238,7 +238,7 @@ fn what_was_synced_survives_a_power_loss() {
 }
 
 /// `EXT4_IOC_SHUTDOWN` without flushing the journal (fs/ext4/ext4.h).
-fn shut_down(disk: &Path) {
+pub(crate) fn shut_down(disk: &Path) {
     let script = "import fcntl, os, struct, sys\n\
         fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
     let done = std::process::Command::new("python3").args(["-c", script]).arg(disk).status();

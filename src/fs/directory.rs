@@ -109,6 +109,11 @@ impl Directories {
         self.shard(ino).write().remove(&ino)
     }
 
+    /// Gives back the room of what was forgotten.
+    pub(super) fn shrink(&self) {
+        self.shards.iter().for_each(|shard| shard.write().shrink_to_fit());
+    }
+
     /// The directory `ino`, remembered as `directory` in `parent` when it was not known.
     pub(super) fn get_or_insert(&self, ino: Ino, parent: Ino, directory: Directory) -> Arc<LiveDirectory> {
         let mut shard = self.shard(ino).write();

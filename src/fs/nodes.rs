@@ -72,6 +72,11 @@ impl Nodes {
         }
     }
 
+    /// Gives back the room of what was forgotten.
+    pub(super) fn shrink(&mut self) {
+        self.0.shrink_to_fit();
+    }
+
     /// One name of `ino`.
     pub(super) fn whereabouts(&self, ino: Ino) -> Option<&Whereabouts> {
         self.0.get(&ino)?.first.as_ref()

@@ -91,6 +91,17 @@ impl LayerFs {
         self.writable.is_some()
     }
 
+    /// Gives memory back that was needed for what the kernel has forgotten.
+    pub fn tidy(&self) {
+        if let Some(writable) = &self.writable {
+            writable.nodes.lock().shrink();
+            writable.mtimes.lock().shrink_to_fit();
+            self.stack.lowers().iter().for_each(|layer| layer.tidy());
+            self.directories.shrink();
+            crate::sys::give_memory_back();
+        }
+    }
+
     pub(super) fn writable(&self) -> FsResult<&Writable> {
         self.writable.as_ref().ok_or(FsError::ReadOnly)
     }

@@ -33,11 +33,9 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Counts one request.
-    pub fn count(&self, operation: Operation) {
-        if let Some(counter) = self.0.get(operation as usize) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Counts one request; returns how many of its kind there have been.
+    pub fn count(&self, operation: Operation) -> u64 {
+        self.0.get(operation as usize).map_or(0, |counter| counter.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// The names of the requests that have come, and how often.
@@ -56,7 +54,7 @@ mod tests {
         let counters = Counters::default();
         counters.count(Operation::Lookup);
         counters.count(Operation::Store);
-        counters.count(Operation::Store);
+        assert_eq!(counters.count(Operation::Store), 2);
         assert_eq!(counters.snapshot(), [("lookup", 1), ("store", 2)]);
     }
 }

@@ -48,7 +48,9 @@ fn push(notifier: &Notifier, fs: &LayerFs, counters: &Counters, file: Upcoming, 
         return;
     }
     match notifier.store(INodeNo(file.ino.0), 0, buffer) {
-        Ok(()) => counters.count(Operation::Store),
+        Ok(()) => {
+            counters.count(Operation::Store);
+        }
         Err(error) => log::debug!("push of {:#x}: {error}", file.ino.0),
     }
 }

@@ -6,6 +6,7 @@
 mod allocations;
 mod attributes;
 mod credentials;
+mod heap;
 mod map;
 pub mod namespace;
 pub mod seccomp;
@@ -17,6 +18,7 @@ mod writeback;
 pub(crate) use allocations::allocations;
 pub use attributes::chmod_no_follow;
 pub use credentials::{Creator, as_creator, with_umask};
+pub use heap::give_memory_back;
 pub use map::Mapped;
 pub use signals::SignalSet;
 pub use writeback::start_writeback;

@@ -210,4 +210,7 @@ pub trait Layer: fmt::Debug + Send + Sync {
 
     /// The kernel has forgotten `ino` and the directory `dir`; what was remembered to find it under `name` there may go.
     fn forget(&self, _ino: LocalIno, _dir: LocalIno, _name: &[u8]) {}
+
+    /// Much was forgotten; the room that it took may be given back.
+    fn tidy(&self) {}
 }

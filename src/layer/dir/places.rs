@@ -87,6 +87,12 @@ impl Places {
         self.further.remove(&ino);
     }
 
+    /// Gives back the room of what was forgotten.
+    pub(super) fn shrink(&mut self) {
+        self.first.shrink_to_fit();
+        self.further.shrink_to_fit();
+    }
+
     /// How many objects have a place.
     pub(super) fn len(&self) -> usize {
         self.first.len()

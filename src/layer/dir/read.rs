@@ -159,6 +159,10 @@ impl Layer for DirLayer {
             self.close(ino);
         }
     }
+
+    fn tidy(&self) {
+        self.places.lock().shrink();
+    }
 }
 
 impl EntryKind {
