@@ -49,6 +49,45 @@ fn dpkg_installs_and_removes() {
     });
 }
 
+/// From an archive of packages inside the mount, since a test has no network: two packages, one of which needs the other; an
+/// upgrade; a removal.
+#[test]
+fn apt_get_installs_upgrades_and_removes() {
+    inside(&[], |scene, mount| {
+        let script = format!(
+            "cd {mount}; mkdir -p srv/repo tmp/pack
+             package() {{
+                 rm -rf tmp/pack; mkdir -p tmp/pack/DEBIAN tmp/pack/usr/share/$1 tmp/pack/usr/bin
+                 printf 'Package: %s\\nVersion: %s\\nArchitecture: all\\nMaintainer: nobody <nobody@example.org>\\nDescription: test\\n' $1 $2 >tmp/pack/DEBIAN/control
+                 test -z \"${{3:-}}\" || echo \"Depends: $3\" >>tmp/pack/DEBIAN/control
+                 for i in $(seq 100); do echo $2 $i >tmp/pack/usr/share/$1/$i; done
+                 printf '#!/bin/sh\\necho %s %s\\n' $1 $2 >tmp/pack/usr/bin/$1; chmod 755 tmp/pack/usr/bin/$1; ln -s $1 tmp/pack/usr/bin/$1-alias
+                 printf '#!/bin/sh\\nchmod 4755 /usr/bin/%s\\n' $1 >tmp/pack/DEBIAN/postinst; chmod 755 tmp/pack/DEBIAN/postinst
+                 chroot . dpkg-deb --root-owner-group --build /tmp/pack /srv/repo/$1_$2.deb >/dev/null
+             }}
+             index() {{
+                 for file in srv/repo/*.deb; do
+                     chroot . dpkg-deb -f /$file
+                     printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' $(basename $file) $(stat -c %s $file) $(sha256sum <$file | cut -d' ' -f1)
+                 done >srv/repo/Packages
+             }}
+             mkdir -p etc/apt/sources.list.d; rm -f etc/apt/sources.list etc/apt/sources.list.d/*
+             echo 'deb [trusted=yes] file:/srv/repo ./' >etc/apt/sources.list
+             apt() {{ unshare --mount sh -euc 'mount --bind /dev dev; mount -t proc proc proc; DEBIAN_FRONTEND=noninteractive chroot . apt-get -q -y -o APT::Sandbox::User=root \"$@\"' apt \"$@\"; }}
+             package base-of-test 1.0; package test-of-layerfs 1.0 base-of-test; index
+             apt update; apt install test-of-layerfs
+             test \"$(chroot . test-of-layerfs; chroot . base-of-test-alias)\" = 'test-of-layerfs 1.0
+base-of-test 1.0'
+             test $(stat -c %a usr/bin/test-of-layerfs) = 4755
+             package test-of-layerfs 2.0 base-of-test; index; apt update; apt upgrade
+             test \"$(chroot . test-of-layerfs)\" = 'test-of-layerfs 2.0'; test \"$(cat usr/share/test-of-layerfs/7)\" = '2.0 7'
+             chroot . dpkg -V test-of-layerfs base-of-test; chroot . dpkg --audit
+             apt purge test-of-layerfs; apt autoremove; test ! -e usr/share/test-of-layerfs; test ! -e usr/share/base-of-test"
+        );
+        scene.sh(script).ok();
+    });
+}
+
 #[test]
 fn git_clones_and_collects() {
     inside(&[Need::Program("git")], |scene, mount| {
@@ -212,4 +251,58 @@ fn podman_imports_runs_and_commits_as_root() {
     podman(&["rm", "-f", "first", "second"]).ok();
     podman(&["rmi", "-f", "committed", "imported"]).ok();
     scene.sh("umount -l storage/overlay 2>/dev/null || true; rm -rf storage runroot").ok();
+}
+
+/// A container of what buildah built, in one storage of both.
+#[test]
+fn podman_runs_what_buildah_built() {
+    let needs = [&BUILD_NEEDS as &[Need], &[Need::Program("podman"), Need::Program("runc")]].concat();
+    let Some(scene) = Scene::begin_with_limit(&needs, Duration::from_secs(300)) else { return };
+    let context = scene.dir("context");
+    std::fs::copy(crate::support::needs::find_program("busybox").expect("busybox"), context.join("busybox"))
+        .expect("busybox");
+    std::fs::write(context.join("Containerfile"), CONTAINERFILE).expect("the Containerfile");
+    let option = format!("overlay.mount_program={}", mount_program(&scene).display());
+    let global = ["--root", "storage", "--runroot", "runroot", "--storage-driver", "overlay", "--storage-opt", &option];
+    let build = ["bud", "--isolation", "chroot", "--layers", "--tag", "built", "context"];
+    scene.run("buildah").args(global).args(build).ok();
+    let script =
+        "cat /srv/three/b; ls /srv/one | wc -l; echo changed >/srv/three/b; rm -r /srv/one; stat -c %a /bin/busybox";
+    let run = ["run", "--runtime", "runc", "--network", "host", "--ulimit", "nofile=1024:1024"];
+    let more = ["--ulimit", "nproc=1024:1024", "--name", "first", "built", "/bin/sh", "-c", script];
+    let own = ["--cgroup-manager", "cgroupfs", "--events-backend", "none"];
+    let seen = scene.run("podman").args(global).args(own).args(run).args(more).ok();
+    assert_eq!(seen.text(), "two\nmore\n0\n4755\n");
+    let changes = scene.run("podman").args(global).args(own).args(["diff", "first"]).ok().text();
+    assert!(changes.contains("C /srv/three/b") && changes.contains("D /srv/one"), "{changes}");
+    scene.run("podman").args(global).args(own).args(["rm", "-f", "first"]).ok();
+    scene.sh("umount -l storage/overlay 2>/dev/null || true; rm -rf storage runroot").ok();
+}
+
+/// Rootless, where this machine starts no containers: import, mount, change, commit, and mount what was committed.
+#[test]
+fn podman_changes_and_commits_rootless() {
+    let needs = [&BUILD_NEEDS as &[Need], &[Need::PlainUser, Need::UserNamespace, Need::Program("podman")]].concat();
+    let Some(scene) = Scene::begin_with_limit(&needs, Duration::from_secs(300)) else { return };
+    let base = scene.plain_dir("podman");
+    let option = format!("overlay.mount_program={}", mount_program(&scene).display());
+    let script = "
+        podman() { command podman --root storage --runroot runroot --storage-driver overlay --storage-opt \"$OPTION\" \
+            --cgroup-manager cgroupfs --events-backend none \"$@\"; }
+        mkdir -p rootfs/bin rootfs/etc rootfs/srv; cp \"$(command -v busybox)\" rootfs/bin/sh; echo one >rootfs/etc/file; echo two >rootfs/srv/gone
+        tar -C rootfs -c --owner=0 --group=0 . >rootfs.tar; podman import rootfs.tar first >/dev/null
+        change() { podman unshare sh -euc \"at=\\$(command podman --root storage --runroot runroot --storage-driver overlay --storage-opt $OPTION --events-backend none mount $1); cd \\$at; $2\"; }
+        podman create --name changed first sh >/dev/null
+        change changed 'echo more >>etc/file; rm srv/gone; mkdir new; chown 5:6 new; chmod 4711 bin/sh; ln etc/file etc/linked; stat -c \"%n %u:%g %a %h\" etc/file new bin/sh'
+        podman unshare podman --root storage --runroot runroot --storage-driver overlay --storage-opt $OPTION --events-backend none umount changed >/dev/null
+        podman commit -q changed second >/dev/null; podman create --name again second sh >/dev/null
+        change again 'cat etc/linked; ls srv; stat -c \"%n %u:%g %a\" new bin/sh; mount | grep -c \"overlay/.*fuse.fuse-overlayfs\"'
+        podman rm -f -a >/dev/null; podman unshare sh -c 'umount -l storage/overlay 2>/dev/null; rm -rf storage runroot'
+        for file in $(find \"$XDG_RUNTIME_DIR\" runroot -name pause.pid 2>/dev/null); do kill -9 $(cat $file); done";
+    let done = scene.sh(script).env("OPTION", &option).in_dir(&base).who(Who::Plain).ok();
+    let text = done.text();
+    let lines: Vec<&str> = text.lines().collect();
+    let wanted =
+        ["etc/file 0:0 644 2", "new 5:6 755 2", "bin/sh 0:0 4711 1", "one", "more", "new 5:6 755", "bin/sh 0:0 4711"];
+    assert_eq!(lines.get(..7), Some(&wanted[..]), "{lines:?}");
 }
