@@ -27,6 +27,7 @@ pub(crate) mod real;
 pub(crate) mod reap;
 pub(crate) mod run;
 pub(crate) mod scene;
+pub(crate) mod terminal;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tree;
@@ -36,3 +37,4 @@ pub(crate) use manifest::{Manifest, Rules};
 pub(crate) use needs::Need;
 pub(crate) use run::{Done, Run, Who};
 pub(crate) use scene::{Mounted, Scene};
+pub(crate) use terminal::Terminal;

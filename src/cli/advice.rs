@@ -1,5 +1,7 @@
 //! What to do about the failures of the store and of images: one place, so that every verb gives the same advice.
 
+use crate::commit;
+use crate::diff;
 use crate::image::ImageError;
 use crate::mount::MountError;
 use crate::oci::{InvalidDigest, InvalidReference};
@@ -9,11 +11,24 @@ use crate::store::StoreError;
 pub(super) fn of(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         let image = cause.downcast_ref::<ImageError>().and_then(for_image);
+        let commit = || cause.downcast_ref::<commit::Error>().and_then(for_commit);
         let store = || cause.downcast_ref::<StoreError>().and_then(for_store);
         let reference = || cause.downcast_ref::<InvalidReference>().map(for_reference);
         let mount = || cause.downcast_ref::<MountError>().and_then(MountError::hint);
-        image.or_else(store).or_else(reference).or_else(mount)
+        image.or_else(store).or_else(commit).or_else(reference).or_else(mount)
     })
+}
+
+/// A transparent error does not stand in the chain beside what it holds.
+fn for_commit(error: &commit::Error) -> Option<String> {
+    match error {
+        commit::Error::Image(error) => for_image(error),
+        commit::Error::Store(error) => for_store(error),
+        commit::Error::Diff(diff::Error::Changing { .. }) => {
+            Some("let whoever writes to it finish, then commit again".to_owned())
+        }
+        commit::Error::Diff(_) | commit::Error::Thread => None,
+    }
 }
 
 fn for_store(error: &StoreError) -> Option<String> {
@@ -62,7 +77,7 @@ fn for_image(error: &ImageError) -> Option<String> {
             "the image must be saved again with layers of the common types: tar, gzip or zstd"
         }
         ImageError::LayerLost { .. } | ImageError::Open { .. } => {
-            "load or pull the image again, or remove it: `layerfs rmi`"
+            "`layerfs fsck` tells which images are affected; load or pull them again, or remove them: `layerfs rmi`"
         }
         ImageError::Document { .. } | ImageError::Config { .. } => {
             "the archive was written wrongly; save the image again"

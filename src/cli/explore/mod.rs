@@ -69,6 +69,14 @@ impl App<'_> {
         self.state.cursor.saturating_sub(height / 2).min(self.state.rows().len().saturating_sub(height))
     }
 
+    /// Makes what is shown follow the filter.
+    fn follow_filter(&mut self) {
+        if std::mem::take(&mut self.filter_changed) {
+            let filter = self.filter.clone();
+            self.state.set_filter(&filter);
+        }
+    }
+
     /// What the selected path is in the image of the layers up to `layer`.
     fn node_at(&self, layer: usize) -> Option<Node> {
         let id = self.state.selected()?;
@@ -121,14 +129,17 @@ fn browse(terminal: &mut ratatui::DefaultTerminal, mut app: App<'_>) -> anyhow::
     while !app.quit {
         // Someone types faster than large trees are filtered: what is typed already counts before the next look.
         if !event::poll(Duration::ZERO).context("the terminal cannot be read")? {
-            if std::mem::take(&mut app.filter_changed) {
-                let filter = app.filter.clone();
-                app.state.set_filter(&filter);
-            }
+            app.follow_filter();
             terminal.draw(|frame| view::draw(frame, &mut app)).context("the terminal cannot be drawn on")?;
         }
         match event::read().context("the terminal cannot be read")? {
-            Event::Key(key) if key.kind != KeyEventKind::Release => keys::press(&mut app, key),
+            Event::Key(key) if key.kind != KeyEventKind::Release => {
+                // Keys behind a filter mean what it shows, though nobody may have seen that yet.
+                if !matches!(app.mode, Mode::Filter) {
+                    app.follow_filter();
+                }
+                keys::press(&mut app, key);
+            }
             _ => {}
         }
     }
