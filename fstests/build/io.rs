@@ -98,3 +98,26 @@ fn files_are_fetched_by_url() {
     let failed = build(&format!("FROM scratch\nADD --checksum={wrong} {url}/b /y\n"));
     assert!(failed.error_text().contains("digest mismatch"), "{}", failed.error_text());
 }
+
+#[test]
+fn an_oci_runtime_runs_the_commands() {
+    let needs = [NEEDS, &[Need::Program("runc")]].concat();
+    let Some(scene) = Scene::begin_with_limit(&needs, LIMIT) else { return };
+    let workshop = Workshop::open(&scene, Who::Me);
+    let context = workshop.directory("runtime");
+    let commands = "RUN --mount=type=secret,id=s --network=none id -u >/id && chown 3:4 /id && cat /run/secrets/s >/secret && ls /sys/class/net >/net\n";
+    std::fs::write(context.join("s"), "told").expect("a secret");
+    std::fs::write(context.join("Dockerfile"), format!("FROM base\nUSER root\n{commands}")).expect("the Dockerfile");
+    let arguments = |runtime: &str| {
+        ["--runtime", runtime, "--no-cache", "--secret", "id=s,src=CONTEXT/s"].map(str::to_owned).to_vec()
+    };
+    workshop.build(&context, "by-runtime", &arguments("runc")).ok();
+    let tree = workshop.tree("by-runtime");
+    let expected = [("/id", "644 3:4 =0\\x0a"), ("/secret", "644 0:0 =told"), ("/net", "644 0:0 =lo\\x0a")];
+    for (path, what) in expected {
+        assert_eq!(tree[path], what, "{path}");
+    }
+    assert!(!tree.contains_key("/run/secrets"), "mount points are taken away");
+    workshop.build(&context, "by-nobody", &arguments("/no/such/runtime")).fails(1, &["/no/such/runtime"]);
+    assert!(scene.mounts().is_empty() && scene.processes().is_empty());
+}

@@ -69,6 +69,9 @@ pub(super) struct Args {
     /// The most memory a RUN may take, in bytes or as 512m, 2g
     #[arg(short, long, value_name = "SIZE", value_parser = memory)]
     memory: Option<u64>,
+    /// Let an OCI runtime run the commands, such as runc, by its name or path
+    #[arg(long, value_name = "PROGRAM")]
+    runtime: Option<std::ffi::OsString>,
     /// Write the image's ID to a file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
@@ -245,6 +248,7 @@ fn options(args: &Args, store: &Store, settings: &Settings, reporter: &Plain) ->
         secrets: args.secrets.iter().map(|text| secret(text)).collect::<anyhow::Result<_>>()?,
         no_network: args.network == NetworkMode::None,
         memory: args.memory,
+        runtime: args.runtime.clone(),
         squash: args.squash,
         ..Options::new(clock)
     })

@@ -3,6 +3,7 @@
 use super::output::{Format, print, print_json};
 use super::table::Table;
 use super::{Global, human_size};
+use crate::build::execute::cache_mounts;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -17,6 +18,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let store = global.store()?;
     let usage = store.usage()?;
+    let mounts = cache_mounts(&store)?;
+    let mount_bytes: u64 = mounts.iter().map(|mount| mount.size).sum();
     let image_bytes = usage.tars + usage.compressed + usage.tables + usage.documents;
     if args.format == Format::Json {
         print_json(&json!({
@@ -25,6 +28,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
                 "Tars": usage.tars, "Compressed": usage.compressed, "Tables": usage.tables, "Documents": usage.documents },
             "Containers": { "Total": usage.containers, "Active": usage.mounted_containers, "Size": usage.container_bytes },
             "BuildCache": { "Total": usage.cache_records },
+            "CacheMounts": { "Total": mounts.len(), "Size": mount_bytes },
             "Reclaimable": usage.garbage,
             "ReclaimableAll": usage.garbage_all,
         }))?;
@@ -38,6 +42,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     row("Images", usage.images, usage.active_images, image_bytes, free);
     row("Containers", usage.containers, usage.mounted_containers, usage.container_bytes, human_size(0));
     row("Build Cache", usage.cache_records, 0, 0, human_size(0));
+    row("Cache Mounts", mounts.len(), 0, mount_bytes, format!("{} with --build-cache", human_size(mount_bytes)));
     let mut parts = Table::new(&["PART OF IMAGES", "SIZE"]);
     let named = [
         ("Plain tars", usage.tars),

@@ -2,8 +2,9 @@
 
 use super::output::{Format, print, print_json};
 use super::{Global, human_size};
+use crate::build::execute::{cache_mounts, free_cache_mounts};
 use crate::store::{Freed, Garbage, PruneOptions};
-use anyhow::bail;
+use anyhow::{Context, bail};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -14,7 +15,7 @@ pub(super) struct Args {
     /// Also images that no mount uses, whatever their names, and the build cache
     #[arg(short, long)]
     all: bool,
-    /// Also results of builds that no image has
+    /// Also results of builds that no image has, and the directories of RUN --mount=type=cache
     #[arg(long)]
     build_cache: bool,
     /// Of the results of builds, keep this much, the last used ones, as 512m or 2g
@@ -39,7 +40,12 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     if args.build_cache && !args.dry_run {
         store.cache_prune(args.keep_storage.unwrap_or(0))?;
     }
-    let freed = store.prune(PruneOptions { all: args.all, dry_run: args.dry_run })?;
+    let mut freed = store.prune(PruneOptions { all: args.all, dry_run: args.dry_run })?;
+    if args.all || args.build_cache && args.keep_storage.is_none() {
+        let mounts = if args.dry_run { cache_mounts(&store) } else { free_cache_mounts(&store) };
+        let mounts = mounts.context("cannot free the directories of RUN --mount=type=cache")?;
+        freed.items.extend(mounts.into_iter().map(|mount| Garbage::Leftover { path: mount.path, size: mount.size }));
+    }
     match args.format {
         Format::Json => print_json(&json!({
             "Items": freed.items.iter().map(describe).collect::<Vec<_>>(),

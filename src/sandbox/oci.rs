@@ -5,11 +5,12 @@
 
 use super::init::watch;
 use super::protocol::{Failure, Report, Trying, send};
+use super::resolve::{RootDir, Stub, TargetKind};
 use super::seccomp::{Policy, as_oci};
 use super::spec::{Identity, Mount, Network, Source, Spec};
 use crate::sys::namespace::{Fork, fork};
 use crate::sys::spawn::{close_on_exec_from, reset_signals, signals_as_descriptor};
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountFlags;
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
@@ -32,6 +33,37 @@ pub(super) fn main(runtime: &OsStr, spec: &Spec, control: &OwnedFd) -> Result<i3
     if spec.terminal.is_some() {
         return Err(refused("give a terminal to a container of an OCI runtime"));
     }
+    let what = || format!("open the root {}", spec.root.path().display());
+    let root = rustix::fs::open(spec.root.path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let root = root.and_then(RootDir::new).trying(what)?;
+    let mut stubs = Vec::new();
+    let code = mount_points(&root, spec, &mut stubs).and_then(|()| carry_out(runtime, spec, control));
+    root.remove_stubs(&stubs);
+    code
+}
+
+/// Makes what the runtime would make, so that it is known what has to be taken away.
+fn mount_points(root: &RootDir, spec: &Spec, stubs: &mut Vec<Stub>) -> Result<(), Failure> {
+    let own = ["/proc", "/dev", "/sys"].map(|path| (OsStr::new(path), TargetKind::Directory));
+    let asked = spec.mounts.iter().map(|mount| {
+        let directory = match &mount.source {
+            Source::Host(path) => Path::new(path).is_dir(),
+            Source::Tmpfs { .. } => true,
+            Source::Content { .. } => false,
+        };
+        (mount.target.as_os_str(), if directory { TargetKind::Directory } else { TargetKind::File })
+    });
+    for (path, kind) in own.into_iter().chain(asked) {
+        // What is mounted on one of these lies there only.
+        if !path.as_encoded_bytes().starts_with(b"/dev/") {
+            root.ensure(path, kind, stubs).trying(|| format!("make {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs the command in a bundle of its own.
+fn carry_out(runtime: &OsStr, spec: &Spec, control: &OwnedFd) -> Result<i32, Failure> {
     let directory = Bundle::new()?;
     let bundle = directory.inside.as_path();
     let config = configuration(spec, bundle)?;

@@ -12,6 +12,7 @@
 
 mod assemble;
 mod cache;
+mod cache_mounts;
 mod cancel;
 mod copy_step;
 mod error;
@@ -24,6 +25,7 @@ mod run_step;
 mod stage;
 
 pub use assemble::Built;
+pub use cache_mounts::{CacheMount, cache_mounts, free_cache_mounts};
 pub use cancel::Cancel;
 pub use error::{BuildError, BuildResult};
 pub use events::{Event, Quiet, Reporter};
@@ -73,6 +75,8 @@ pub struct Options {
     pub no_network: bool,
     /// Memory a RUN may take, in bytes.
     pub memory: Option<u64>,
+    /// An OCI runtime that runs the commands, in place of our own executor.
+    pub runtime: Option<std::ffi::OsString>,
     /// All layers of the build become one.
     pub squash: bool,
     /// The names of the result.
@@ -92,6 +96,7 @@ impl Options {
             secrets: BTreeMap::new(),
             no_network: false,
             memory: None,
+            runtime: None,
             squash: false,
             names: Vec::new(),
             clock,

@@ -1,6 +1,7 @@
 //! `RUN --mount`: what each shows, and what of it the cache has to know.
 
 use super::cache::Key;
+use super::cache_mounts;
 use super::error::{BuildError, BuildResult, trying};
 use super::stage::{Work, layers_of};
 use crate::build::copy::{Copier, Data, Destination, Empty, Rules, Tree, fingerprint, materialise, resolve};
@@ -139,11 +140,11 @@ impl Prepared {
     /// A directory that is kept between builds.
     fn cache(&mut self, work: &Work<'_>, mount: &Mount, tree: Option<&dyn Tree>) -> BuildResult<()> {
         let name = Digest::of(mount.id.as_deref().or(mount.target.as_deref()).unwrap_or_default().as_bytes()).hex();
-        let all = work.shared.build.store.root().join("cache-mounts");
+        let all = cache_mounts::directory(work.shared.build.store);
         std::fs::create_dir_all(&all).map_err(trying("make the directory of cache mounts"))?;
         for attempt in 0_u32.. {
             let place = all.join(if attempt == 0 { name.clone() } else { format!("{name}-{attempt}") });
-            let lock = File::create(place.with_extension("lock")).map_err(trying("make a lock"))?;
+            let lock = File::create(cache_mounts::lock_of(&place)).map_err(trying("make a lock"))?;
             let operation = match mount.sharing {
                 Sharing::Shared => FlockOperation::LockShared,
                 Sharing::Locked => FlockOperation::LockExclusive,

@@ -187,6 +187,7 @@ fn specification(
     spec.mounts = network_files(&spec);
     spec.mounts.extend(mounts);
     spec.limits.memory = work.shared.build.options.memory;
+    spec.runtime.clone_from(&work.shared.build.options.runtime);
     if let Some((path, body)) = &action.script {
         spec.mounts.push(script(&scratch.files, path, body)?);
     }
