@@ -31,7 +31,6 @@ pub(super) fn main(control: &OwnedFd) -> Result<i32, Failure> {
     rustix::thread::set_name(c"layerfs-init").trying(what)?;
     set_parent_process_death_signal(Some(Signal::KILL)).trying(what)?;
     let signals = signals_as_descriptor().trying(what)?;
-    wait_for_go(control)?;
     unshare(UnshareFlags::NEWNS).trying(|| "make a mount namespace".into())?;
     enter_root(&spec)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).trying(what)?;
@@ -39,6 +38,8 @@ pub(super) fn main(control: &OwnedFd) -> Result<i32, Failure> {
     if spec.network == Network::None {
         loopback_up().trying(|| "bring up the loopback interface".into())?;
     }
+    // Moving a process to a control group makes the kernel wait for all processors, which takes as long as all of the above.
+    wait_for_go(control)?;
     run_command(&spec, control, &signals)
 }
 

@@ -52,7 +52,7 @@ pub(super) enum Report {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Order {
     MapsWritten,
-    /// Init is where it belongs (its control group) and may begin.
+    /// Init is where it belongs (its control group) and may start the command.
     Go,
     Signal(i32),
 }

@@ -94,12 +94,14 @@ fn main(control: &OwnedFd) -> Result<i32, Failure> {
         Fork::Parent(pid) => pid,
     };
     drop(stubs_in);
-    send(control, &Report::Init(pid), None).trying(|| "report init".into())?;
+    // A starter that is gone gives no order to go on: init ends by itself, and what it made is taken away all the same.
+    let reported = send(control, &Report::Init(pid), None).trying(|| "report init".into());
     let mut noted = Vec::new();
     // The pipe ends when init has said what it made, or with init.
     std::fs::File::from(stubs).read_to_end(&mut noted).trying(|| "read what was made".into())?;
     let ended = reap(pid, true).trying(|| "wait for init".into())?;
     root.remove_stubs(&serde_json::from_slice::<Vec<Stub>>(&noted).unwrap_or_default());
+    reported?;
     Ok(code_of(ended.map(|(_, ended)| ended)))
 }
 
