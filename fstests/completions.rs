@@ -43,7 +43,7 @@ fn everything_is_installed() {
 /// A shell that completes, with the program in its PATH.
 fn shell<'a>(scene: &'a Scene, command: &str) -> Terminal<'a> {
     let root = scene.path("me/store");
-    let command = format!("PATH={}:$PATH LAYERFS_ROOT={} {command}", usr(scene, "bin").display(), root.display(),);
+    let command = format!("PATH={}:$PATH LAYERFS_ROOT={} {command}", usr(scene, "bin").display(), root.display());
     Terminal::open(scene, 100, 30, &command)
 }
 

@@ -69,7 +69,7 @@ fn layers_are_walked_and_their_changes_signed() {
     let terminal = explore(&scene);
     terminal.press(&["c"]);
     let screen = terminal.until("changes only");
-    assert!(screen.contains("~") && !screen.contains("readme"), "{screen}");
+    assert!(screen.contains('~') && !screen.contains("readme"), "{screen}");
     terminal.press(&["j", "Enter"]);
     let screen = terminal.until("added");
     for (sign, name) in [('+', "added"), ('~', "conf"), ('-', "old")] {
