@@ -24,7 +24,7 @@ pub(super) struct Args {
     /// Only tell what would be removed
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// Do not ask
+    /// Do not ask; where there is no terminal nobody is asked anyway
     #[arg(short, long)]
     force: bool,
     /// How to print what was removed

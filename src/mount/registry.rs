@@ -147,8 +147,23 @@ fn read_record(path: &Path) -> Option<MountRecord> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
-/// `path` without symlinks in its parents. Its last component is not touched: it may be a mount that hangs.
+/// How many symlinks may lead from one to the next, as in path_resolution(7).
+const MAX_SYMLINKS: u32 = 40;
+
+/// `path` without symlinks. Of its last component only that is asked, which no server has to answer: it may be a mount that hangs.
 pub(super) fn absolute(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_SYMLINKS {
+        path = without_symlinks_above(&path);
+        match (path.parent(), std::fs::read_link(&path)) {
+            (Some(parent), Ok(target)) => path = parent.join(target),
+            _ => break,
+        }
+    }
+    path
+}
+
+fn without_symlinks_above(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let trimmed: PathBuf = path.components().collect();
     match (trimmed.parent(), trimmed.file_name()) {
@@ -248,5 +263,17 @@ mod tests {
         std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
         let uid = rustix::process::geteuid().as_raw();
         assert!(Registry::at(directory.path().to_owned(), uid).is_err());
+    }
+
+    #[test]
+    fn a_symlink_to_a_mount_point_is_the_mount_point() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().canonicalize().unwrap();
+        std::fs::create_dir(base.join("mnt")).unwrap();
+        std::os::unix::fs::symlink("mnt", base.join("link")).unwrap();
+        std::os::unix::fs::symlink(base.join("link"), base.join("second")).unwrap();
+        std::os::unix::fs::symlink("loop", base.join("loop")).unwrap();
+        assert_eq!(absolute(&base.join("second")), base.join("mnt"));
+        assert_eq!(absolute(&base.join("loop")), base.join("loop"));
     }
 }
