@@ -32,14 +32,15 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let store = global.store()?;
     let write = || {
         let mut out = io::stdout().lock();
-        for file in &args.files {
+        let code = super::error::each(&args.files, |file| {
             let (_image, stack, path) = open_path(&store, file, &args.registry)?;
             for source in find(&stack, &path).with_context(|| printable(file.as_bytes())).hint(HINT)? {
                 copy(&stack, source, &mut out).with_context(|| printable(file.as_bytes()))?;
             }
-        }
+            Ok(())
+        })?;
         out.flush()?;
-        Ok(ExitCode::SUCCESS)
+        Ok(code)
     };
     until_closed(write())
 }

@@ -39,7 +39,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let (_image, stack, path) = open_path(&global.store()?, &args.from, &args.registry)?;
     if args.to.as_os_str() == "-" {
-        return tar(&stack, &path, args).map(|()| ExitCode::SUCCESS);
+        return super::output::archive(|output| tar(&stack, &path, args, output)).map(|()| ExitCode::SUCCESS);
     }
     let options = CopyOptions { archive: args.archive, follow: args.follow_link };
     let copied = copy(&stack, &path, &args.to, options)?;
@@ -51,13 +51,13 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
 }
 
 /// As `docker cp … -`: an archive whose only top name is the last component of the path.
-fn tar(stack: &Stack, path: &[u8], args: &Args) -> anyhow::Result<()> {
+fn tar(stack: &Stack, path: &[u8], args: &Args, output: &mut dyn Write) -> anyhow::Result<()> {
     let node = stack.resolve_following(path, args.follow_link)?;
     let node = node.with_context(|| format!("/{}: no such file or directory", printable(path)))?;
     let parsed = RelPath::parse(path).unwrap_or_default();
     let name = parsed.file_name().filter(|_| !path.ends_with(b"/.")).cloned().into_iter().collect();
     let options = LayerOptions { latest: Clock::from_environment()?.latest() };
-    let (mut output, skipped) = write_tree(stack, node, name, options, BufWriter::new(std::io::stdout().lock()))?;
+    let (mut output, skipped) = write_tree(stack, node, name, options, BufWriter::new(output))?;
     output.flush()?;
     for socket in skipped {
         log::warn!("{}: a socket, which no archive can hold, was left out", printable(&socket.path.to_bytes()));

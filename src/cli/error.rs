@@ -4,6 +4,7 @@ use crate::build::dockerfile::Diagnostic;
 use crate::model::harmless;
 use std::fmt;
 use std::io::Write;
+use std::process::ExitCode;
 
 /// An error with a line of advice: the command to run, the option to give.
 #[derive(Debug)]
@@ -48,6 +49,23 @@ pub(super) fn report(error: &anyhow::Error) {
     }
     // Nobody is left to tell when standard error itself is closed.
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Does `deed` for each of several arguments. One that fails is reported and does not keep the others from their turn; the exit code tells.
+/// Only that nobody reads standard output any more ends it.
+pub(super) fn each<T>(all: &[T], mut deed: impl FnMut(&T) -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    for argument in all {
+        match deed(argument) {
+            Err(error) if super::output::is_closed(&error) => return Err(error),
+            Err(error) => {
+                report(&error);
+                code = ExitCode::FAILURE;
+            }
+            Ok(()) => {}
+        }
+    }
+    Ok(code)
 }
 
 /// The error as it may go to a terminal: one line, but for the place in a Dockerfile, which is shown below it.

@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         None if std::io::stdout().is_terminal() => {
             return Err(anyhow!("refusing to export to a terminal")).hint("use --output FILE, or redirect");
         }
-        None => export(&mut std::io::stdout().lock())?,
+        None => super::output::archive(export)?,
     }
     Ok(ExitCode::SUCCESS)
 }

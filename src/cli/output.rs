@@ -36,8 +36,41 @@ pub(super) fn until_closed(result: anyhow::Result<ExitCode>) -> anyhow::Result<E
 }
 
 /// Whether writing to standard output failed because nobody reads it: reading layers and the store fails with errors of their own.
-fn is_closed(error: &anyhow::Error) -> bool {
+pub(super) fn is_closed(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
+/// Lets `write` write an archive to standard output. Someone who has closed it has seen enough: that is no failure, whatever error
+/// the writer made of it.
+pub(super) fn archive(write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut output = Noticing { output: std::io::stdout().lock(), closed: false };
+    let result = write(&mut output);
+    if output.closed { Ok(()) } else { result }
+}
+
+/// Notices that nobody reads any more.
+struct Noticing<W> {
+    output: W,
+    closed: bool,
+}
+
+impl<W: Write> Noticing<W> {
+    fn notice<T>(&mut self, result: std::io::Result<T>) -> std::io::Result<T> {
+        self.closed |= result.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe);
+        result
+    }
+}
+
+impl<W: Write> Write for Noticing<W> {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        let result = self.output.write(data);
+        self.notice(result)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let result = self.output.flush();
+        self.notice(result)
+    }
 }
 
 /// Writes data to standard output as JSON, indented.

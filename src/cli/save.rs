@@ -76,8 +76,9 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
             return Err(anyhow!("refusing to save to a terminal")).hint("use --output FILE, or redirect");
         }
         (None, _) => {
-            let mut output = std::io::stdout().lock();
-            save_archive(&store, &args.images, format, &options, &mut output, &bars)?;
+            let save =
+                |output: &mut dyn Write| Ok(save_archive(&store, &args.images, format, &options, output, &bars)?);
+            super::output::archive(save)?;
         }
         (Some(path), _) => {
             write_file(&path, |output| Ok(save_archive(&store, &args.images, format, &options, output, &bars)?))?;

@@ -29,10 +29,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         _ => Unmount::Plain,
     };
     let registry = Registry::open()?;
-    for target in &args.targets {
-        unmount(&registry, &place(&registry, target, global)?, how)?;
-    }
-    Ok(ExitCode::SUCCESS)
+    super::error::each(&args.targets, |target| Ok(unmount(&registry, &place(&registry, target, global)?, how)?))
 }
 
 /// Where the named mount `target` of this store is mounted; anything else as it stands.

@@ -87,7 +87,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let store = global.store()?;
     let list = || {
         let mut printer = Printer::new(args, BufWriter::new(io::stdout().lock()));
-        for text in &args.paths {
+        let code = super::error::each(&args.paths, |text| {
             let (_image, stack, path) = open_path(&store, text, &args.registry)?;
             let mut lister = Lister {
                 args,
@@ -97,10 +97,10 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
                 titled: args.recursive || args.paths.len() > 1,
                 printer: &mut printer,
             };
-            lister.list(&path).with_context(|| text.clone())?;
-        }
+            lister.list(&path).with_context(|| text.clone())
+        })?;
         printer.finish()?;
-        Ok(ExitCode::SUCCESS)
+        Ok(code)
     };
     until_closed(list())
 }
