@@ -214,6 +214,14 @@ fn a_second_command_joins() {
         assert_eq!(exec(&["first", "sh", "-c", "exit 9"]).status.code(), Some(9));
         assert_eq!(exec(&["first", "no-such-program"]).status.code(), Some(127));
         assert_eq!(exec(&["nobody", "true"]).status.code(), Some(125));
+        let listed = runner.command(&["ps"]).ok().text();
+        assert!(
+            listed.lines().any(|line| line.starts_with("(running)") && line.contains(" first ")),
+            "{who:?}: {listed}"
+        );
+        for arguments in [&["rm", "first"][..], &["rename", "first", "other"], &["commit", "first", "x"]] {
+            runner.command(arguments).output().fails(1, &["it runs", "hint: end its command first"]);
+        }
         rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
             .expect("signalled");
         let status = child.wait().expect("ended");

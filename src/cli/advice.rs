@@ -55,6 +55,7 @@ fn for_store(error: &StoreError) -> Option<String> {
         StoreError::ContainerExists(name) => {
             return Some(format!("choose another name, or remove it: `layerfs rm {name}`"));
         }
+        StoreError::ContainerRuns(_) => "end its command first",
         StoreError::ContainerBusy(name) => return Some(format!("unmount it first: `layerfs umount {name}`")),
         StoreError::Reference { source, .. } => return Some(for_reference(source)),
         StoreError::Io { .. } | StoreError::ContainerName(_) | StoreError::CacheKey(_) => return None,

@@ -77,6 +77,9 @@ fn live(container: &Container) -> anyhow::Result<Option<(Registry, MountRecord)>
     let registry = Registry::open()?;
     match registry.mount_of(&container.dir)? {
         Some(record) => Ok(Some((registry, record))),
+        None if container.is_mounted()? && matches!(container.busy(), StoreError::ContainerRuns(_)) => {
+            Err(container.busy().into())
+        }
         None if container.is_mounted()? => bail!("{} is in use, and its server cannot be found", container.record.name),
         None => Ok(None),
     }

@@ -85,7 +85,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     if args.rw {
         return mount_writable(args, &store, options);
     }
-    let image = open_image(&store, &args.image, &args.mount_point.display().to_string())?;
+    let image = open_image(&store, &args.image, &super::named::user_of(&args.mount_point))?;
     let plan = MountPlan {
         source: image.record.label(),
         mount_point: args.mount_point.clone(),

@@ -34,7 +34,7 @@ pub(super) fn open(
         None | Some(Err(StoreError::NoSuchContainer(_))) => None,
         Some(found) => Some(found?),
     };
-    let user = mount_point.display().to_string();
+    let user = user_of(mount_point);
     let (container, image, fresh) = if let Some(container) = existing {
         let image = open_same_image(store, image, &container, &user)?;
         (container, image, false)
@@ -67,6 +67,11 @@ pub(super) fn open(
 }
 
 /// The image that the container was made of, which `asked` has to name.
+/// Who uses an image that is mounted on `mount_point`, as conflicts name it from any directory.
+pub(super) fn user_of(mount_point: &Path) -> String {
+    std::path::absolute(mount_point).unwrap_or_else(|_| mount_point.to_owned()).display().to_string()
+}
+
 fn open_same_image(store: &Store, asked: &str, container: &Container, user: &str) -> anyhow::Result<OpenImage> {
     let record = &container.record;
     if asked != record.image {

@@ -3,6 +3,7 @@
 use super::output::{Format, json_text};
 use super::{Global, printable};
 use crate::mount::{ControlRequest, ControlResponse, MountRecord, Registry, ask};
+use crate::run::state;
 use crate::store::{Container, ContainerRecord};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -28,36 +29,66 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let registry = Registry::open()?;
     let mounts = registry.mounts()?;
-    let resting = if args.all { resting(global, &mounts)? } else { Vec::new() };
+    let unmounted = match unmounted(global, &mounts) {
+        // Mounts are shown without a store too.
+        Err(error) if !args.all => {
+            log::debug!("what runs is not known: {error:#}");
+            Vec::new()
+        }
+        found => found?,
+    };
+    let unmounted: Vec<Unmounted> = unmounted.into_iter().filter(|one| args.all || one.init.is_some()).collect();
     let mut out = std::io::stdout().lock();
     match args.format {
         Format::Json => {
             let all: Vec<Value> = mounts
                 .iter()
                 .map(|mount| describe(&registry, mount, args.stats))
-                .chain(resting.iter().map(describe_resting))
+                .chain(unmounted.iter().map(Unmounted::describe))
                 .collect();
             writeln!(out, "{}", json_text(&all)?)?;
         }
         Format::Text => {
-            write_table(&mut out, &registry, &mounts, args.stats)?;
-            for record in &resting {
-                writeln!(out, "(not mounted)  {} ({})", printable(record.image.as_bytes()), record.name)?;
-            }
+            write_table(&mut out, &registry, &mounts, &unmounted, args.stats)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The named mounts that are not mounted.
-fn resting(global: &Global, mounts: &[MountRecord]) -> anyhow::Result<Vec<ContainerRecord>> {
-    let containers = global.store()?.containers()?.into_iter();
-    let mounted = |container: &Container| mounts.iter().any(|mount| mount.is_of(&container.dir));
-    Ok(containers.filter(|container| !mounted(container)).map(|container| container.record).collect())
+/// A named mount that has no mount point.
+struct Unmounted {
+    record: ContainerRecord,
+    /// The first process of its command, when that runs.
+    init: Option<i32>,
 }
 
-fn describe_resting(record: &ContainerRecord) -> Value {
-    json!({ "Name": record.name, "Image": record.image, "MountPoint": null, "Writable": true, "Pid": null, "Since": null })
+impl Unmounted {
+    fn describe(&self) -> Value {
+        let ContainerRecord { name, image, .. } = &self.record;
+        json!({ "Name": name, "Image": image, "MountPoint": null, "Writable": true, "Pid": self.init, "Since": null })
+    }
+
+    fn row(&self) -> [String; 6] {
+        [
+            if self.init.is_some() { "(running)" } else { "(not mounted)" }.to_owned(),
+            shortened(&self.record.image),
+            self.record.name.clone(),
+            "rw".to_owned(),
+            self.init.map(|init| init.to_string()).unwrap_or_default(),
+            String::new(),
+        ]
+    }
+}
+
+/// The named mounts that are not mounted; some of them run.
+fn unmounted(global: &Global, mounts: &[MountRecord]) -> anyhow::Result<Vec<Unmounted>> {
+    let containers = global.store()?.containers()?.into_iter();
+    let mounted = |container: &Container| mounts.iter().any(|mount| mount.is_of(&container.dir));
+    let look = |container: Container| {
+        let init = state::read(&container.dir)?.map(|running| running.init);
+        Ok(Unmounted { record: container.record, init })
+    };
+    containers.filter(|container| !mounted(container)).map(look).collect()
 }
 
 fn describe(registry: &Registry, mount: &MountRecord, stats: bool) -> Value {
@@ -83,10 +114,16 @@ fn requests(registry: &Registry, mount: &MountRecord) -> Option<std::collections
     }
 }
 
-fn write_table(out: &mut impl Write, registry: &Registry, mounts: &[MountRecord], stats: bool) -> anyhow::Result<()> {
-    let rows: Vec<[String; 5]> = mounts.iter().map(row).collect();
-    let titles = ["MOUNT POINT", "IMAGE", "MODE", "PID", "SINCE"].map(str::to_owned);
-    let mut widths = [0; 5];
+fn write_table(
+    out: &mut impl Write,
+    registry: &Registry,
+    mounts: &[MountRecord],
+    unmounted: &[Unmounted],
+    stats: bool,
+) -> anyhow::Result<()> {
+    let rows: Vec<[String; 6]> = mounts.iter().map(row).chain(unmounted.iter().map(Unmounted::row)).collect();
+    let titles = ["MOUNT POINT", "IMAGE", "NAME", "MODE", "PID", "SINCE"].map(str::to_owned);
+    let mut widths = [0; 6];
     for row in std::iter::once(&titles).chain(&rows) {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -105,18 +142,25 @@ fn write_table(out: &mut impl Write, registry: &Registry, mounts: &[MountRecord]
     Ok(())
 }
 
-fn row(mount: &MountRecord) -> [String; 5] {
+fn row(mount: &MountRecord) -> [String; 6] {
     let since = OffsetDateTime::from_unix_timestamp(mount.since as i64).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let since = since.format(format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z"));
-    let image = match &mount.name {
-        Some(name) => format!("{} ({name})", mount.source),
-        None => mount.source.clone(),
-    };
     [
         printable(mount.mount_point.as_os_str().as_encoded_bytes()),
-        printable(image.as_bytes()),
+        shortened(&mount.source),
+        mount.name.clone().unwrap_or_default(),
         if mount.writable { "rw" } else { "ro" }.to_owned(),
         mount.pid.to_string(),
         since.unwrap_or_default(),
     ]
+}
+
+/// A source as a table shows it: a union of many directories would push the other columns off the screen.
+fn shortened(source: &str) -> String {
+    const WIDTH: usize = 48;
+    let source = printable(source.as_bytes());
+    if source.chars().count() <= WIDTH {
+        return source;
+    }
+    source.chars().take(WIDTH - 1).chain(['…']).collect()
 }

@@ -1,7 +1,6 @@
 //! `layerfs rename`: gives a named mount another name.
 
 use super::Global;
-use crate::store::StoreError;
 use std::process::ExitCode;
 
 /// Give a named writable mount another name
@@ -18,8 +17,9 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let store = global.store()?;
     // Its server has told the old name to everyone.
-    if store.container(&args.old)?.is_mounted()? {
-        return Err(StoreError::ContainerBusy(args.old.clone()).into());
+    let container = store.container(&args.old)?;
+    if container.is_mounted()? {
+        return Err(container.busy().into());
     }
     store.rename_container(&args.old, &args.new)?;
     Ok(ExitCode::SUCCESS)

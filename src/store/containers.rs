@@ -60,6 +60,9 @@ impl ContainerRecord {
     }
 }
 
+/// Lies in the directory of a container whose command runs; `run` writes it.
+const RUNNING: &str = "running.json";
+
 impl Container {
     /// The upper directory.
     pub fn upper(&self) -> PathBuf {
@@ -74,11 +77,24 @@ impl Container {
     /// Takes the container into use.
     ///
     /// # Errors
-    /// [`StoreError::ContainerBusy`] when someone has it.
+    /// [`StoreError::ContainerBusy`] or [`StoreError::ContainerRuns`] when someone has it.
     pub fn lock(&self) -> StoreResult<ContainerLock> {
         let lock = FileLock::try_exclusive(&self.dir.join("lock"))?;
-        let lock = lock.ok_or_else(|| StoreError::ContainerBusy(self.record.name.clone()))?;
+        let lock = lock.ok_or_else(|| self.busy())?;
+        // Whoever ran it is gone: what a crash left behind would name a later mount a run.
+        match fs::remove_file(self.dir.join(RUNNING)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                log::debug!("{}: {error}", self.dir.join(RUNNING).display());
+            }
+            _ => {}
+        }
         Ok(ContainerLock { _lock: lock })
+    }
+
+    /// What to say when someone has it in use.
+    pub fn busy(&self) -> StoreError {
+        let name = self.record.name.clone();
+        if self.dir.join(RUNNING).exists() { StoreError::ContainerRuns(name) } else { StoreError::ContainerBusy(name) }
     }
 
     /// Whether someone has it in use.

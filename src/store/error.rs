@@ -114,6 +114,9 @@ pub enum StoreError {
     /// A container that is mounted.
     #[error("container {0} is in use: it is mounted")]
     ContainerBusy(String),
+    /// A container whose command runs.
+    #[error("container {0} is in use: it runs")]
+    ContainerRuns(String),
     /// A key of the build cache with characters that cannot stand in a file name.
     #[error("invalid cache key {0:?}")]
     CacheKey(String),
