@@ -7,7 +7,7 @@ use layerfs::mount::Registry;
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const DISK: &[Need] = &[Need::Root, Need::Fuse, Need::Program("mkfs.ext4"), Need::Program("losetup")];
 
@@ -172,7 +172,7 @@ fn rule_20_a_very_large_directory_is_listed_while_it_shrinks() {
 fn resident(point: &Path) -> u64 {
     let record = Registry::open().and_then(|registry| registry.find(point)).expect("the records").expect("a record");
     let text = fs::read_to_string(format!("/proc/{}/status", record.pid)).expect("the server's memory");
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a line");
     let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
     kibibytes << 10
 }
@@ -200,7 +200,14 @@ fn memory_of_a_known_entry_is_bounded_and_comes_back() {
     while overlay.requests().get("forget").copied().unwrap_or(0) < entries * 9 / 10 {
         std::thread::yield_now();
     }
-    let left = resident(&overlay.at).saturating_sub(before) / entries;
+    // Directories go after what is in them, at the next time of asking.
+    let left = || resident(&overlay.at).saturating_sub(before) / entries;
+    let patience = Instant::now() + Duration::from_secs(30);
+    while left() >= 160 && Instant::now() < patience {
+        fs::write("/proc/sys/vm/drop_caches", "2").expect("drop entries");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let left = left();
     assert!(left < 160, "{left} bytes for each entry stay after it was forgotten, of {each}");
     overlay.unmount();
 }

@@ -100,7 +100,8 @@ impl LayerFs {
         let writable = self.writable()?;
         let local = self.ensure_upper(ino, Want::Data)?;
         let _shared = writable.stripes.read(ino);
-        if write.cached {
+        let kept = write.cached && writable.kernel_keeps_times();
+        if kept {
             note_mtime(writable, ino, local)?;
         } else {
             writable.mtimes.lock().remove(&ino);
@@ -109,7 +110,7 @@ impl LayerFs {
         if write.unprivileged {
             writable.upper.drop_privileges(local)?;
         }
-        if write.cached { restore_mtime(writable, ino, local) } else { Ok(()) }
+        if kept { restore_mtime(writable, ino, local) } else { Ok(()) }
     }
 
     /// Writes `ino` to the disk; of a file only what is needed to read its data when `data_only`. What is in a lower layer is
@@ -194,14 +195,19 @@ impl LayerFs {
         Ok(writable.upper.set_inode_flags(local, flags)?)
     }
 
-    /// Changes the data of the file `ino` in the upper. The kernel has set the time of that itself.
+    /// Changes the data of the file `ino` in the upper, whose time is the kernel's affair where it keeps times.
     fn change_data<T>(&self, ino: Ino, change: impl FnOnce(&OwnedFd) -> Result<T, rustix::io::Errno>) -> FsResult<T> {
         let writable = self.writable()?;
         let local = self.ensure_upper(ino, Want::Data)?;
         let _shared = writable.stripes.read(ino);
-        note_mtime(writable, ino, local)?;
+        let kept = writable.kernel_keeps_times();
+        if kept {
+            note_mtime(writable, ino, local)?;
+        }
         let changed = change(&*writable.upper.data(local)?).map_err(|error| FsError::System(error.into()))?;
-        restore_mtime(writable, ino, local)?;
+        if kept {
+            restore_mtime(writable, ino, local)?;
+        }
         Ok(changed)
     }
 }
@@ -217,8 +223,18 @@ fn note_mtime(writable: &Writable, ino: Ino, local: LocalIno) -> FsResult<()> {
     Ok(())
 }
 
-/// Gives `ino` the time of its last change that the kernel knows.
+/// Gives `ino` the time of its last change that the kernel knows. Who tells another one meanwhile writes it down before setting it: so
+/// it is looked at again afterwards.
 fn restore_mtime(writable: &Writable, ino: Ino, local: LocalIno) -> FsResult<()> {
-    let mtime = writable.mtimes.lock().get(&ino).copied();
-    mtime.map_or(Ok(()), |mtime| Ok(writable.upper.restore_mtime(local, mtime)?))
+    let known = || writable.mtimes.lock().get(&ino).copied();
+    let Some(mut time) = known() else { return Ok(()) };
+    loop {
+        writable.upper.restore_mtime(local, SetTime::At(time))?;
+        match known() {
+            Some(now) if now == time => return Ok(()),
+            Some(now) => time = now,
+            // It was set to the present, or somebody wrote past the page cache.
+            None => return Ok(writable.upper.restore_mtime(local, SetTime::Now)?),
+        }
+    }
 }

@@ -55,16 +55,16 @@ impl LayerFs {
         }
         let known = || -> FsResult<Attr> {
             self.learn(parent, directory, name, ino, kind)?;
-            match self.getattr(ino) {
-                // The kernel had forgotten it, and where it lies went with it.
-                Err(FsError::Layer(LayerError::NoSuchInode { .. })) if self.is_writable() => {
-                    self.stack.child(&directory.made().sources, name)?;
-                    self.getattr(ino)
-                }
-                result => result,
-            }
+            self.getattr(ino)
         };
-        known().inspect_err(|_| self.forget(ino, 1))
+        let found = match known() {
+            // The kernel had forgotten it, and where it lies went with it.
+            Err(FsError::Layer(LayerError::NoSuchInode { .. })) if self.is_writable() => {
+                self.stack.child(&directory.made().sources, name).map_err(FsError::from).and_then(|_| known())
+            }
+            result => result,
+        };
+        found.inspect_err(|_| self.forget(ino, 1))
     }
 
     /// The merged names of a directory. What the upper has may have a number of its own in the mount: that of the lower
@@ -99,13 +99,14 @@ impl LayerFs {
         if !unused.is_empty() {
             writable.mtimes.lock().remove(&ino);
         }
+        let known = nodes.len();
         drop(nodes);
         if nameless && unused.contains(&ino) {
             self.release(writable, ino);
         }
-        for directory in directories {
-            self.drop_places(writable, &directory);
-        }
+        let entries: usize = directories.iter().map(|directory| self.drop_places(writable, directory)).sum();
+        drop(directories);
+        self.tidy(writable, unused.len() + entries, known);
     }
 
     /// What is remembered of an unlinked object goes, and the object with it.
@@ -123,11 +124,14 @@ impl LayerFs {
         }
     }
 
-    /// A directory is not listed any more: where its entries lie is forgotten, but for those that the kernel knows.
-    fn drop_places(&self, writable: &Writable, directory: &LiveDirectory) {
+    /// A directory is not listed any more: where its entries lie is forgotten, but for those that the kernel knows. Returns how many
+    /// entries it had.
+    fn drop_places(&self, writable: &Writable, directory: &LiveDirectory) -> usize {
         let made = directory.made();
+        let mut entries = 0;
         directory.update(|listing| {
             for listed in listing.iter() {
+                entries += 1;
                 let Some(source) = listed.ino.source().filter(|source| source.layer != LayerIndex::UPPER) else {
                     continue;
                 };
@@ -142,6 +146,7 @@ impl LayerFs {
                 }
             }
         });
+        entries
     }
 
     /// The object with the number `ino`: the one place that decides this.

@@ -72,6 +72,11 @@ impl Nodes {
         }
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Gives back the room of what was forgotten.
     pub(super) fn shrink(&mut self) {
         self.0.shrink_to_fit();

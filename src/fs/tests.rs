@@ -183,3 +183,40 @@ fn what_the_kernel_forgot_is_found_again() {
     forget(&[b[0], b[0], b[0]]);
     assert_eq!(content(&fs, "b/here"), "other");
 }
+
+#[test]
+fn a_file_whose_place_was_dropped_while_it_was_looked_up_is_found() {
+    let base = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(base.path().join("lower/d")).unwrap();
+    std::fs::write(base.path().join("lower/d/f"), "data").unwrap();
+    let fs = writable_over(base.path());
+    let directory = fs.lookup(Ino::ROOT, b"d").unwrap().unwrap().ino;
+    names(&fs, directory, 10);
+    let (file, dir) = (fs.lookup(directory, b"f").unwrap().unwrap().ino, directory.source().unwrap());
+    fs.forget(file, 1);
+    // As a FORGET of the directory does that began before the directory was looked up again.
+    fs.layer(dir).unwrap().forget(file.source().unwrap().ino, dir.ino, b"f");
+    assert_eq!(content(&fs, "d/f"), "data");
+}
+
+#[test]
+fn times_of_writes_are_kept_for_a_kernel_that_keeps_them() {
+    use crate::layer::upper::{Changes, SetTime};
+    use crate::model::Timestamp;
+    let base = tempfile::tempdir().unwrap();
+    std::fs::create_dir(base.path().join("lower")).unwrap();
+    std::fs::write(base.path().join("lower/f"), "data").unwrap();
+    let fs = writable_over(base.path());
+    let file = walk(&fs, "f");
+    let long_ago = Timestamp { seconds: 978_307_200, nanoseconds: 0 };
+    let changes = Changes { mtime: Some(SetTime::At(long_ago)), ..Changes::default() };
+    let change = |keeps: bool| {
+        fs.set_kernel_keeps_times(keeps);
+        fs.setattr(file, &changes, false).unwrap();
+        let written = fs.write(file, 0, b"D", Write { unprivileged: false, cached: true });
+        written.and_then(|()| fs.fallocate(file, rustix::fs::FallocateFlags::empty(), (0, 100), false)).unwrap();
+        fs.getattr(file).unwrap().meta.mtime
+    };
+    assert_eq!(change(true), long_ago);
+    assert_ne!(change(false), long_ago);
+}

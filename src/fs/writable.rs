@@ -12,6 +12,12 @@ use crate::union::{Follow, Ino, Layer, LayerIndex, Listing, LocalIno, Source, St
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// So much has to be forgotten before memory is given back, which takes a moment; less when fewer inodes than this are known.
+const ENOUGH_TO_TIDY: usize = 16384;
+const ENOUGH_AT_THE_END: usize = 1024;
+const FEW_KNOWN: usize = 256;
 
 /// What a writable mount may do beyond the plain format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +41,10 @@ pub(super) struct Writable {
     pub(super) overrides: RwLock<HashMap<Ino, LocalIno>>,
     /// The time of the last change that the kernel knows of a file it wrote back: data that it writes back later are older.
     pub(super) mtimes: Mutex<HashMap<Ino, Timestamp>>,
+    /// What was forgotten since memory was last given back: inodes, and entries of directories.
+    forgotten: AtomicUsize,
+    /// The kernel keeps the times of changes to files, and tells them.
+    kernel_keeps_times: AtomicBool,
 }
 
 impl LayerFs {
@@ -56,6 +66,8 @@ impl LayerFs {
             nodes: Mutex::default(),
             overrides: RwLock::new(overrides),
             mtimes: Mutex::default(),
+            forgotten: AtomicUsize::new(0),
+            kernel_keeps_times: AtomicBool::new(false),
         });
         Ok(fs)
     }
@@ -86,20 +98,32 @@ impl LayerFs {
         self.writable.as_ref().map(|writable| NamesHeld { _stripes: writable.stripes.write_all() })
     }
 
+    /// Says whether whoever asks gathers writes and keeps the times of changes itself. Until it is said, nobody does.
+    pub fn set_kernel_keeps_times(&self, keeps: bool) {
+        if let Some(writable) = &self.writable {
+            writable.kernel_keeps_times.store(keeps, Ordering::Relaxed);
+        }
+    }
+
     /// Whether changes are taken.
     pub fn is_writable(&self) -> bool {
         self.writable.is_some()
     }
 
-    /// Gives memory back that was needed for what the kernel has forgotten.
-    pub fn tidy(&self) {
-        if let Some(writable) = &self.writable {
-            writable.nodes.lock().shrink();
-            writable.mtimes.lock().shrink_to_fit();
-            self.stack.lowers().iter().for_each(|layer| layer.tidy());
-            self.directories.shrink();
-            crate::sys::give_memory_back();
+    /// `count` inodes and entries of directories were forgotten, `known` inodes are left: gives memory back when it is worth it,
+    /// and when nearly nothing is left.
+    pub(super) fn tidy(&self, writable: &Writable, count: usize, known: usize) {
+        let forgotten = writable.forgotten.fetch_add(count, Ordering::Relaxed) + count;
+        let enough = if known < FEW_KNOWN { ENOUGH_AT_THE_END } else { ENOUGH_TO_TIDY };
+        if forgotten < enough {
+            return;
         }
+        writable.forgotten.store(0, Ordering::Relaxed);
+        writable.nodes.lock().shrink();
+        writable.mtimes.lock().shrink_to_fit();
+        self.stack.lowers().iter().for_each(|layer| layer.tidy());
+        self.directories.shrink();
+        crate::sys::give_memory_back();
     }
 
     pub(super) fn writable(&self) -> FsResult<&Writable> {
@@ -108,6 +132,11 @@ impl LayerFs {
 }
 
 impl Writable {
+    /// Whether the kernel keeps the times of changes to files.
+    pub(super) fn kernel_keeps_times(&self) -> bool {
+        self.kernel_keeps_times.load(Ordering::Relaxed)
+    }
+
     /// Where `ino` is in the upper; none when it is in a lower layer only. Not for the root and directories, whose
     /// sources say it.
     pub(super) fn local(&self, ino: Ino) -> Option<LocalIno> {

@@ -36,9 +36,6 @@ const GENERATION: Generation = Generation(0);
 /// The most bytes copied in one request, so that it does not take for ever.
 const MOST_COPIED: u64 = 1 << 28;
 
-/// After so many inodes were forgotten, about 5 MB of memory are given back.
-const TIDY_AFTER: u64 = 1 << 14;
-
 /// The longest name, for statfs.
 const NAME_MAX: u32 = 255;
 
@@ -147,7 +144,9 @@ impl Adapter {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        self.open_mode = negotiate(config, self.wishes);
+        let agreed = negotiate(config, self.wishes);
+        self.open_mode = agreed.open_mode;
+        self.fs.set_kernel_keeps_times(agreed.writeback);
         Ok(())
     }
 
@@ -161,11 +160,8 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, lookups: u64) {
-        let forgotten = self.counters.count(Operation::Forget);
+        self.counters.count(Operation::Forget);
         self.fs.forget(Ino(ino.0), lookups);
-        if forgotten.is_multiple_of(TIDY_AFTER) {
-            self.fs.tidy();
-        }
     }
 
     fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {

@@ -70,14 +70,25 @@ pub(super) struct Wishes {
     pub(super) writeback: bool,
 }
 
-/// Agrees on what both sides can do; returns how opens are answered after all.
-pub(super) fn negotiate(config: &mut KernelConfig, wishes: Wishes) -> OpenMode {
+/// What was agreed on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Agreed {
+    /// How opens are answered after all.
+    pub(super) open_mode: OpenMode,
+    /// Writes are gathered: the kernel keeps the times of changes.
+    pub(super) writeback: bool,
+}
+
+/// Agrees on what both sides can do.
+pub(super) fn negotiate(config: &mut KernelConfig, wishes: Wishes) -> Agreed {
+    let mut writeback = false;
     for &capability in WANTED {
         ask(config, capability);
     }
     for &capability in WANTED_TO_WRITE.iter().filter(|_| wishes.writable) {
         if wishes.writeback || capability != InitFlags::FUSE_WRITEBACK_CACHE {
-            ask(config, capability);
+            let granted = ask(config, capability);
+            writeback |= granted && capability == InitFlags::FUSE_WRITEBACK_CACHE;
         }
     }
     if wishes.acl {
@@ -96,11 +107,14 @@ pub(super) fn negotiate(config: &mut KernelConfig, wishes: Wishes) -> OpenMode {
         debug!("background requests stay as the kernel has them");
     }
     let supported = config.capabilities().contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
-    if supported { wishes.open_mode } else { OpenMode::Answered }
+    Agreed { open_mode: if supported { wishes.open_mode } else { OpenMode::Answered }, writeback }
 }
 
-fn ask(config: &mut KernelConfig, capability: InitFlags) {
-    if config.add_capabilities(capability).is_err() {
+/// Asks for `capability`; returns whether the kernel has it.
+fn ask(config: &mut KernelConfig, capability: InitFlags) -> bool {
+    let granted = config.add_capabilities(capability).is_ok();
+    if !granted {
         debug!("the kernel does not have {capability:?}");
     }
+    granted
 }

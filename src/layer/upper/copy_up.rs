@@ -303,8 +303,8 @@ impl Upper {
     }
 
     /// Says that the file `ino` was last changed at `time`.
-    pub fn restore_mtime(&self, ino: LocalIno, time: Timestamp) -> LayerResult<()> {
-        let times = Timestamps { last_access: timespec(None), last_modification: timespec(Some(SetTime::At(time))) };
+    pub fn restore_mtime(&self, ino: LocalIno, time: SetTime) -> LayerResult<()> {
+        let times = Timestamps { last_access: timespec(None), last_modification: timespec(Some(time)) };
         rustix::fs::futimens(self.data(ino)?, &times).map_err(|error| self.failed("restore a time", error.into()))
     }
 
