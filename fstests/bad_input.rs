@@ -176,6 +176,31 @@ fn mounts_that_cannot_be() {
 }
 
 #[test]
+fn regression_arguments_behind_a_bad_one_have_their_turn() {
+    let Some(scene) = scene_with_image() else { return };
+    let done = scene.layerfs(["cat", "good:/nosuch", "good:/etc/name"]).output().fails(1, &["good:/nosuch", "hint: "]);
+    assert_eq!(done.text(), "hello");
+    let mount = scene.mount(["mount", "good:latest"], "mnt");
+    let other = scene.dir("other");
+    scene.layerfs([Path::new("umount"), &other, mount.path()]).output().fails(1, &["other"]);
+    assert!(scene.mounts().is_empty());
+}
+
+#[test]
+fn what_was_meant_is_told() {
+    let Some(scene) = scene_with_image() else { return };
+    let out = scene.path("out").to_string_lossy().into_owned();
+    let file = scene.path("good.tar").to_string_lossy().into_owned();
+    refused(&scene, "nothing to copy", &["cp", "good:/etc/*.conf", &out], &["good:/etc/*.conf: no such file"]);
+    refused(&scene, "into an image", &["cp", &file, "good:/etc"], &["out of images only"]);
+    refused(&scene, "no colon", &["ls", "good/etc"], &["did you mean good:/etc?"]);
+    refused(&scene, "overlay", &["overlay", "-o", "foo=bar", &out], &["layerfs overlay --help"]);
+    scene.layerfs(["cp", "good:/etc/n*", &out]).output().ok();
+    assert_eq!(std::fs::read(&out).unwrap(), b"hello");
+    scene.layerfs(["whence", "good:/etc/name"]).output().ok();
+}
+
+#[test]
 fn verbs_about_images_that_are_not_there() {
     let Some(scene) = scene_with_image() else { return };
     let rows: [&[&str]; 7] = [

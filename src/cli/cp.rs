@@ -3,15 +3,17 @@
 use super::copy_out::{CopyOptions, copy};
 use super::image_argument::open_path;
 use super::registry_options::RegistryOptions;
-use super::{Global, printable};
+use super::{Global, WithHint, glob, printable};
 use crate::commit::Clock;
 use crate::diff::{LayerOptions, write_tree};
 use crate::model::RelPath;
 use crate::union::Stack;
-use anyhow::Context;
+use anyhow::{Context, anyhow, bail};
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+const HINT: &str = "see what there is: layerfs ls -lR IMAGE:PATH";
 
 /// Copy files and directories out of an image.
 #[derive(Debug, clap::Args)]
@@ -37,7 +39,13 @@ pub(super) struct Args {
 
 /// Runs the verb.
 pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let (_image, stack, path) = open_path(&global.store()?, &args.from, &args.registry)?;
+    let opened = open_path(&global.store()?, &args.from, &args.registry);
+    if opened.is_err() && Path::new(&args.from).exists() && args.to.to_string_lossy().contains(":/") {
+        return Err(anyhow!("{}: cp copies out of images only", printable(args.from.as_bytes())))
+            .hint("change a writable mount of the image: layerfs mount --rw IMAGE MNT; or build one with COPY");
+    }
+    let (_image, stack, path) = opened?;
+    let path = one(&stack, &path).with_context(|| printable(args.from.as_bytes())).hint(HINT)?;
     if args.to.as_os_str() == "-" {
         return super::output::archive(|output| tar(&stack, &path, args, output)).map(|()| ExitCode::SUCCESS);
     }
@@ -48,6 +56,16 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         let _ = writeln!(std::io::stderr(), "{copied}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The one path that is there under this name, or matches this pattern.
+fn one(stack: &Stack, path: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut paths = glob::expand(stack, path)?;
+    match (paths.pop(), paths.len()) {
+        (Some(path), 0) if stack.resolve_following(&path, false)?.is_some() => Ok(path),
+        (Some(_), 1..) => bail!("cp copies one file or directory, and {} match", paths.len() + 1),
+        _ => bail!("no such file or directory"),
+    }
 }
 
 /// As `docker cp … -`: an archive whose only top name is the last component of the path.

@@ -1,5 +1,6 @@
 //! `fsck`: checks the store and mends it.
 
+use super::error::note;
 use super::output::{Format, print, print_json};
 use super::progress::Bars;
 use super::{Global, human_size};
@@ -37,9 +38,23 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
             "Sound": report.is_sound(),
             "Findings": report.findings.iter().map(describe).collect::<Vec<_>>(),
         }))?,
-        Format::Text => print(&text(&report, args.quiet))?,
+        Format::Text => {
+            print(&text(&report, args.quiet))?;
+            advise(&report, args);
+        }
     }
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Tells what to do about what is not right yet.
+fn advise(report: &FsckReport, args: &Args) {
+    let any = |wanted: Outcome| report.findings.iter().any(|finding| finding.outcome == wanted);
+    if any(Outcome::Found) && args.dry_run {
+        note("hint: layerfs fsck mends what can be mended");
+    }
+    if any(Outcome::Lost) {
+        note("hint: load or pull the images again; layerfs fsck --repair removes damaged files that are in the way");
+    }
 }
 
 fn text(report: &FsckReport, quiet: bool) -> String {

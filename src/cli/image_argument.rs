@@ -1,5 +1,6 @@
 //! IMAGE and IMAGE:PATH arguments.
 
+use super::WithHint;
 use super::progress::Bars;
 use super::registry_options::RegistryOptions;
 use super::remote::{self, RemoteLayers};
@@ -26,6 +27,22 @@ pub(super) fn open_image(store: &Store, text: &str, user: &str) -> anyhow::Resul
     let text = text.strip_prefix(remote::PREFIX).unwrap_or(text);
     let record = resolve_or_load(store, text, None, &Bars::new(false))?;
     hold(store, record, user)
+}
+
+/// Opens the image in `IMAGE:PATH`; returns it with its name and the path.
+pub(super) fn open_image_path<'a>(
+    store: &Store,
+    text: &'a str,
+    user: &str,
+) -> anyhow::Result<(OpenImage, &'a str, &'a str)> {
+    let mut failure = None;
+    for (name, path) in splits(text) {
+        match open_image(store, name, user) {
+            Ok(image) => return Ok((image, name, path)),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    Err(failure.unwrap_or_else(|| anyhow!("`{text}` names no image")))
 }
 
 fn hold(store: &Store, record: ImageRecord, user: &str) -> anyhow::Result<OpenImage> {
@@ -64,7 +81,11 @@ pub(super) fn open_path(
             Err(error) => failure = failure.or(Some(error)),
         }
     }
-    Err(failure.unwrap_or_else(|| anyhow!("`{text}` names no image")))
+    let failure = Err(failure.unwrap_or_else(|| anyhow!("`{text}` names no image")));
+    match text.split_once('/').filter(|(name, _)| !text.contains(':') && open_image(store, name, "a look").is_ok()) {
+        Some((name, path)) => failure.hint(format!("did you mean {name}:/{path}?")),
+        None => failure,
+    }
 }
 
 /// The ways to take `IMAGE:PATH` apart, the likeliest first: at `:/`, as an image alone, at the last colon. The colon behind a prefix

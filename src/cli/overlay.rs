@@ -1,11 +1,11 @@
 //! `layerfs overlay`: directories on top of each other, as fuse-overlayfs and mount(8) are told to.
 
-use super::Global;
 use super::mount::start_in_background;
-use crate::mount::background;
+use super::{Global, WithHint};
 use crate::mount::overlay::overlay;
 use crate::mount::overlay_options::OverlayOptions;
 use crate::mount::serve;
+use crate::mount::{MountError, background};
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -69,7 +69,13 @@ pub(super) fn run(args: &Args, _global: &Global) -> anyhow::Result<ExitCode> {
     if called_as(std::env::args_os().next().as_ref()) == Some("fuse-overlayfs") {
         "fuse-overlayfs".clone_into(&mut options.mount.subtype);
     }
-    args.options.iter().try_for_each(|list| options.apply(list.as_bytes()))?;
+    let applied = args.options.iter().try_for_each(|list| options.apply(list.as_bytes()));
+    match applied {
+        Err(error @ MountError::UnknownOption(_)) => {
+            return Err(error).hint("see the options that exist: layerfs overlay --help");
+        }
+        applied => applied?,
+    }
     options.check()?;
     if !args.foreground && !background::is_background() {
         return start_in_background();

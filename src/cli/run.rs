@@ -113,7 +113,8 @@ fn run_container(args: &Args, global: &Global) -> anyhow::Result<u8> {
 fn check_name(store: &Store, name: &str) -> anyhow::Result<()> {
     match store.container(name) {
         Err(StoreError::NoSuchContainer(_)) => Ok(()),
-        Ok(_) => Err(anyhow!("a container called {name} is there already")).hint(format!("layerfs rm {name}")),
+        Ok(_) => Err(anyhow!("a container called {name} is there already"))
+            .hint(format!("choose another name, or remove it: layerfs rm {name}")),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,7 +1,7 @@
 //! `layerfs whence`: every layer that touches a path.
 
 use super::explore::instructions;
-use super::image_argument::open_image;
+use super::image_argument::{open_image, open_image_path};
 use super::ls::kind_letter;
 use super::output::{Format, json_text};
 use super::{Global, human_size, printable};
@@ -17,11 +17,11 @@ use std::process::ExitCode;
 /// Tell which layers of an image touch a path, and how.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The image
-    #[arg(add = clap_complete::ArgValueCompleter::new(super::complete::images))]
+    /// The image, or with the path: IMAGE:PATH
+    #[arg(add = clap_complete::ArgValueCompleter::new(super::complete::image_paths))]
     image: String,
     /// The path in it
-    path: String,
+    path: Option<String>,
     /// The shape of the output
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -30,13 +30,15 @@ pub(super) struct Args {
 /// Runs the verb.
 pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let store = global.store()?;
-    let image = open_image(&store, &args.image, "layerfs whence")?;
+    let (image, name, path) = match &args.path {
+        Some(path) => (open_image(&store, &args.image, "layerfs whence")?, args.image.as_str(), path.as_str()),
+        None => open_image_path(&store, &args.image, "layerfs whence")?,
+    };
     let stack = Stack::new(image.layers.clone(), None, Follow::default())?;
-    let path =
-        RelPath::parse(args.path.as_bytes()).with_context(|| format!("{:?} is no path in an image", args.path))?;
+    let path = RelPath::parse(path.as_bytes()).with_context(|| format!("{path:?} is no path in an image"))?;
     let touches = history_of(&stack, &path)?;
     if !touches.iter().any(|touch| matches!(touch.kind, TouchKind::Object { .. } | TouchKind::LinkBelow { .. })) {
-        bail!("no layer of {} has /{}", args.image, printable(&path.to_bytes()));
+        bail!("no layer of {name} has /{}", printable(&path.to_bytes()));
     }
     let instructions = instructions(&image.record);
     let mut out = std::io::stdout().lock();

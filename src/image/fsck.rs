@@ -245,7 +245,7 @@ impl Check<'_> {
         if self.is_sound(&layer.diff_id)? {
             return Ok(());
         }
-        let problem = format!("the tar of layer {} is {}", layer.diff_id, self.state(&layer.diff_id));
+        let mut problem = format!("the tar of layer {} is {}", layer.diff_id, self.state(&layer.diff_id));
         let mut outcome = Outcome::Lost;
         if self.has_compressed_form(layer)? {
             outcome = Outcome::Found;
@@ -257,6 +257,7 @@ impl Check<'_> {
         } else if self.options.repair && !self.options.dry_run && self.bad.remove(&layer.diff_id) {
             // Out of the way, so that loading the image again brings it back.
             remove(self.store.blob_path(&layer.diff_id))?;
+            problem += ": removed, load or pull the image again";
         }
         self.finding(problem, outcome, label);
         Ok(())
