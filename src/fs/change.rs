@@ -3,11 +3,10 @@
 use super::copy_up::Want;
 use super::writable::Writable;
 use super::{Attr, FsError, FsResult, LayerFs};
-use crate::layer::upper::{Changes, SetTime, XattrMode};
+use crate::layer::upper::{Changes, SetTime, Upper, XattrMode};
 use crate::model::{FileKind, Meta};
 use crate::union::{Ino, LocalIno};
 use rustix::fs::FallocateFlags;
-use std::os::fd::OwnedFd;
 
 /// What is known of a write beside its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -97,20 +96,7 @@ impl LayerFs {
 
     /// Writes all of `data` to the file `ino` at `offset`.
     pub fn write(&self, ino: Ino, offset: u64, data: &[u8], write: Write) -> FsResult<()> {
-        let writable = self.writable()?;
-        let local = self.ensure_upper(ino, Want::Data)?;
-        let _shared = writable.stripes.read(ino);
-        let kept = write.cached && writable.kernel_keeps_times();
-        if kept {
-            note_mtime(writable, ino, local)?;
-        } else {
-            writable.mtimes.lock().remove(&ino);
-        }
-        writable.upper.write(local, offset, data)?;
-        if write.unprivileged {
-            writable.upper.drop_privileges(local)?;
-        }
-        if kept { restore_mtime(writable, ino, local) } else { Ok(()) }
+        self.change_data(ino, write, |upper, local| Ok(upper.write(local, offset, data)?))
     }
 
     /// Writes `ino` to the disk; of a file only what is needed to read its data when `data_only`. What is in a lower layer is
@@ -132,15 +118,10 @@ impl LayerFs {
         (offset, length): (u64, u64),
         unprivileged: bool,
     ) -> FsResult<()> {
-        self.change_data(ino, |fd| rustix::fs::fallocate(fd, mode, offset, length))?;
-        if unprivileged { self.drop_privileges(ino) } else { Ok(()) }
-    }
-
-    fn drop_privileges(&self, ino: Ino) -> FsResult<()> {
-        let writable = self.writable()?;
-        let local = self.ensure_upper(ino, Want::Metadata)?;
-        let _shared = writable.stripes.read(ino);
-        Ok(writable.upper.drop_privileges(local)?)
+        self.change_data(ino, Write { unprivileged, cached: true }, |upper, local| {
+            rustix::fs::fallocate(upper.data(local)?, mode, offset, length)
+                .map_err(|error| FsError::System(error.into()))
+        })
     }
 
     /// Takes setuid and setgid from the file `ino`, if it has them.
@@ -149,7 +130,11 @@ impl LayerFs {
         if before.meta.kind != FileKind::File || before.meta.permissions & 0o6000 == 0 {
             return Ok(before);
         }
-        self.drop_privileges(ino)?;
+        let writable = self.writable()?;
+        let local = self.ensure_upper(ino, Want::Metadata)?;
+        let shared = writable.stripes.read(ino);
+        writable.upper.drop_privileges(local)?;
+        drop(shared);
         self.getattr(ino)
     }
 
@@ -170,13 +155,11 @@ impl LayerFs {
         let size = self.layer(source)?.meta(source.ino)?.size;
         let length = (length as u64).min(size.saturating_sub(from_offset)) as usize;
         let (mut input, mut output) = (start + from_offset, to_offset);
-        let copied = self.change_data(to, |target| {
+        self.change_data(to, Write { unprivileged, cached: true }, |upper, local| {
+            let target = upper.data(local)?;
             rustix::fs::copy_file_range(&fd, Some(&mut input), target, Some(&mut output), length)
-        })?;
-        if unprivileged {
-            self.drop_privileges(to)?;
-        }
-        Ok(copied)
+                .map_err(|error| FsError::System(error.into()))
+        })
     }
 
     /// The attributes of `FS_IOC_GETFLAGS`; none in a layer that has no such thing.
@@ -195,16 +178,27 @@ impl LayerFs {
         Ok(writable.upper.set_inode_flags(local, flags)?)
     }
 
-    /// Changes the data of the file `ino` in the upper, whose time is the kernel's affair where it keeps times.
-    fn change_data<T>(&self, ino: Ino, change: impl FnOnce(&OwnedFd) -> Result<T, rustix::io::Errno>) -> FsResult<T> {
+    /// Changes the data of the file `ino` in the upper by `change`. A change like a cached write, whose time the kernel has set itself,
+    /// leaves the time alone where the kernel keeps times.
+    fn change_data<T>(
+        &self,
+        ino: Ino,
+        write: Write,
+        change: impl FnOnce(&Upper, LocalIno) -> FsResult<T>,
+    ) -> FsResult<T> {
         let writable = self.writable()?;
         let local = self.ensure_upper(ino, Want::Data)?;
         let _shared = writable.stripes.read(ino);
-        let kept = writable.kernel_keeps_times();
+        let kept = write.cached && writable.kernel_keeps_times();
         if kept {
             note_mtime(writable, ino, local)?;
+        } else {
+            writable.mtimes.lock().remove(&ino);
         }
-        let changed = change(&*writable.upper.data(local)?).map_err(|error| FsError::System(error.into()))?;
+        let changed = change(&writable.upper, local)?;
+        if write.unprivileged {
+            writable.upper.drop_privileges(local)?;
+        }
         if kept {
             restore_mtime(writable, ino, local)?;
         }

@@ -21,33 +21,22 @@ struct RawEntry {
     kind: FileType,
 }
 
-/// What a directory says of the layers below it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Opacity {
-    /// Lower layers show through.
-    Transparent,
-    /// Lower layers are hidden.
-    Opaque,
-    /// Lower layers show through; whiteouts in it may be files with an attribute.
-    MarksWhiteouts,
-}
-
 impl DirLayer {
-    /// What the directory `object` says of the layers below.
-    pub(super) fn opacity(&self, object: &Object) -> io::Result<Opacity> {
+    /// Whether the directory `object` hides the layers below.
+    pub(super) fn is_opaque(&self, object: &Object) -> io::Result<bool> {
         let names = object.xattr_names()?;
         let prefix = self.options.prefix;
         let has = |wanted: &[u8]| names.iter().any(|name| name == wanted);
         let value = |name: &[u8]| if has(name) { object.xattr(name) } else { Ok(None) };
         match value(prefix.record(Record::Opaque))?.as_deref() {
-            Some(b"y") => return Ok(Opacity::Opaque),
-            Some(b"x") => return Ok(Opacity::MarksWhiteouts),
+            Some(b"y") => return Ok(true),
+            Some(b"x") => return Ok(false),
             _ => {}
         }
         if prefix == XattrPrefix::User && value(b"user.fuseoverlayfs.opaque")?.as_deref() == Some(b"y") {
-            return Ok(Opacity::Opaque);
+            return Ok(true);
         }
-        Ok(if object.has_entry(notation::OPAQUE_NAME)? { Opacity::Opaque } else { Opacity::Transparent })
+        object.has_entry(notation::OPAQUE_NAME)
     }
 
     /// Whether whiteouts in the directory `object` may be files with an attribute.
@@ -153,7 +142,7 @@ impl DirLayer {
             }
             kind = self.overridden_kind(object)?.unwrap_or(kind);
         }
-        let opaque = !kind.is_directory() || self.opacity(object)? == Opacity::Opaque;
+        let opaque = !kind.is_directory() || self.is_opaque(object)?;
         Ok(Some(EntryKind::Node { ino: self.identify(&stat), kind, opaque, implied: false }))
     }
 

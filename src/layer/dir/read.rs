@@ -1,6 +1,6 @@
 //! The directory as [`Layer`].
 
-use super::listing::{Opacity, has_whiteout_file, is_absent};
+use super::listing::{has_whiteout_file, is_absent};
 use super::notation::{NameMeaning, Record, meaning};
 use super::object::meta_of;
 use super::{Access, DirLayer};
@@ -23,8 +23,7 @@ impl Layer for DirLayer {
     }
 
     fn root_is_opaque(&self) -> LayerResult<bool> {
-        let opacity = self.opacity(&self.root_object()).map_err(|source| self.io_error("read root", source))?;
-        Ok(opacity == Opacity::Opaque)
+        self.is_opaque(&self.root_object()).map_err(|source| self.io_error("read root", source))
     }
 
     fn entries(&self, dir: LocalIno, visit: &mut dyn FnMut(Entry<'_>)) -> LayerResult<()> {
