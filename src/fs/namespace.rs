@@ -108,7 +108,7 @@ impl LayerFs {
         let dir = self.ensure_directory(parent)?;
         let place = Place { dir, name };
         let guards = writable.stripes.write(&[parent, ino]);
-        let spot = self.spot(writable, directory, place)?;
+        let spot = self.spot_of(writable, directory, place, ino)?;
         let uncounted = self.uncount_lower_name(writable, ino, spot)?;
         for step in mutation::remove(spot) {
             let done = match step {
@@ -166,6 +166,17 @@ impl LayerFs {
         if !known {
             self.release(writable, ino);
         }
+    }
+
+    /// What stands under a name under which the union shows `ino`. What is in lower layers only is seen because the upper has nothing
+    /// there: nobody needs to be asked.
+    fn spot_of(&self, writable: &Writable, directory: &LiveDirectory, place: Place<'_>, ino: Ino) -> FsResult<Spot> {
+        let below = match self.directories.get(ino) {
+            Some(shown) if upper_of(&shown.made().sources).is_none() => Below::Directory,
+            None if writable.local(ino).is_none() => Below::Other,
+            _ => return self.spot(writable, directory, place),
+        };
+        Ok(Spot { upper: InUpper::Nothing, below })
     }
 
     /// What stands under a name that the union shows.

@@ -2,9 +2,11 @@
 //!
 //! Owns `WORKDIR/layerfs/`, beside the kernel's own `work` and `index`: `stage/` holds what is unfinished or already
 //! unlinked, and is emptied when a mount starts; `index/` holds a name for every file that has several names in lower
-//! layers and was copied up. Must not know what the objects mean.
+//! layers and was copied up; `whiteout` is the one of which all whiteouts are further names. Must not know what the
+//! objects mean.
 
 use super::dir::Object;
+use super::dir::object::is_whiteout;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags};
 use rustix::io::Errno;
 use std::io;
@@ -50,6 +52,7 @@ pub struct Staging {
     base: PathBuf,
     stage: Arc<OwnedFd>,
     index: Arc<OwnedFd>,
+    whiteout: Object,
     next: AtomicU64,
     /// The locks of the upper and the workdir; they go when the last process that has them open ends.
     _locks: [OwnedFd; 2],
@@ -67,10 +70,13 @@ impl Staging {
         let stage = open_directory(&base, "stage").map_err(failed("make its directories"))?;
         empty(&Arc::new(stage)).map_err(failed("remove what an earlier mount left"))?;
         let stage = open_directory(&base, "stage").map_err(failed("make its directories"))?;
+        let whiteout = Object::new(&Arc::new(base), b"whiteout");
+        remove_unless_whiteout(&whiteout).map_err(failed("remove what an earlier mount left"))?;
         Ok(Self {
             base: work.join("layerfs"),
             stage: Arc::new(stage),
             index: Arc::new(index),
+            whiteout,
             next: AtomicU64::new(1),
             _locks: locks,
         })
@@ -86,6 +92,11 @@ impl Staging {
         &self.index
     }
 
+    /// The whiteout that lends its inode to others; it may not be there yet.
+    pub fn whiteout(&self) -> &Object {
+        &self.whiteout
+    }
+
     /// The path of a file of our own in the workdir.
     pub fn file(&self, name: &str) -> PathBuf {
         self.base.join(name)
@@ -95,6 +106,17 @@ impl Staging {
     pub fn fresh(&self) -> Object {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         Object::new(&self.stage, format!("{number:x}").as_bytes())
+    }
+}
+
+/// Whatever else got that name would become the whiteout of every name.
+fn remove_unless_whiteout(object: &Object) -> io::Result<()> {
+    match object.stat() {
+        Ok(stat) if is_whiteout(&stat) => Ok(()),
+        Ok(stat) if stat.st_mode & libc::S_IFMT == libc::S_IFDIR => remove_tree(object),
+        Ok(_) => Ok(rustix::fs::unlinkat(&object.dir, &*object.name, AtFlags::empty())?),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

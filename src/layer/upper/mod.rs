@@ -23,6 +23,7 @@ mod records;
 #[cfg(test)]
 mod tests;
 mod view;
+mod whiteouts;
 
 pub use attributes::{Changes, SetTime, XattrMode};
 pub use copy_up::{Content, Copied, Staged};

@@ -1,7 +1,7 @@
 //! Names: links, renames, whiteouts, and what becomes of what is unlinked.
 
 use super::attributes::{SetTime, set_times};
-use super::probe::{exchange, make_whiteout, remove};
+use super::probe::{exchange, remove};
 use super::{Over, Upper};
 use crate::layer::dir::object::is_whiteout;
 use crate::layer::dir::{Object, Record};
@@ -46,7 +46,7 @@ impl Upper {
     /// Makes a whiteout where the upper has nothing.
     pub fn whiteout(&self, place: Place<'_>) -> LayerResult<()> {
         let target = self.tree.child(place.dir, place.name)?;
-        make_whiteout(&target).map_err(|source| self.failed("make whiteout", source))
+        self.make_whiteout(&target).map_err(|source| self.failed("make whiteout", source))
     }
 
     /// Removes the whiteout at `place`.
@@ -63,7 +63,7 @@ impl Upper {
         let staged = self.staging.fresh();
         let detach = || -> io::Result<bool> {
             if leave_whiteout {
-                make_whiteout(&staged)?;
+                self.make_whiteout(&staged)?;
                 if let Err(error) = exchange(&staged, &target) {
                     // Already failing; the next mount removes it.
                     let _ = remove(&staged, AtFlags::empty());
@@ -198,7 +198,7 @@ impl Upper {
             Move::LeaveWhiteout if self.abilities.rename_whiteout => rename(&from, &to, RenameFlags::WHITEOUT),
             Move::LeaveWhiteout => {
                 rename(&from, &to, RenameFlags::empty())?;
-                make_whiteout(&from)
+                self.make_whiteout(&from)
             }
         };
         rename().map_err(|error| self.failed(&format!("rename {}", source.name.escape_ascii()), error))?;

@@ -1,9 +1,9 @@
 //! What the file system of an upper can do, found out before anything is mounted.
 
-use super::{Ownership, UpperError};
+use super::{Ownership, UpperError, whiteouts};
 use crate::layer::dir::{Object, Record, XattrPrefix, owners};
 use crate::layer::staging::Staging;
-use rustix::fs::{AtFlags, FileType, Mode, RenameFlags, XattrFlags};
+use rustix::fs::{AtFlags, Mode, RenameFlags, XattrFlags};
 use std::io;
 use std::path::Path;
 
@@ -36,7 +36,7 @@ pub(super) fn probe(
         })?;
     }
     let whiteout = staging.fresh();
-    make_whiteout(&whiteout).map_err(|source| UpperError::NoWhiteouts { path: upper.to_owned(), source })?;
+    whiteouts::make_inode(&whiteout).map_err(|source| UpperError::NoWhiteouts { path: upper.to_owned(), source })?;
     exchange(&dir, &whiteout).map_err(failed("exchange two names (RENAME_EXCHANGE)"))?;
     let (dir, whiteout) = (whiteout, dir);
     remove(&dir, AtFlags::REMOVEDIR).map_err(failed("remove a directory"))?;
@@ -48,11 +48,6 @@ pub(super) fn probe(
         remove(&moved, AtFlags::empty()).map_err(failed("remove a whiteout"))?;
     }
     Ok(Abilities { rename_whiteout: renamed.is_ok() })
-}
-
-/// Makes a whiteout.
-pub(super) fn make_whiteout(object: &Object) -> io::Result<()> {
-    Ok(rustix::fs::mknodat(&object.dir, &*object.name, FileType::CharacterDevice, Mode::empty(), 0)?)
 }
 
 /// Makes two objects change places.

@@ -156,3 +156,39 @@ fn a_plain_user_keeps_owners_in_attributes() {
     let Some(EntryKind::Node { ino, .. }) = again.tree().lookup(again.root(), b"link").unwrap() else { panic!() };
     assert_eq!(again.tree().meta(ino).unwrap().uid, 56);
 }
+
+#[test]
+fn whiteouts_share_an_inode_and_replace_it_when_it_is_gone() {
+    let scene = Scene::new(Ownership::Real);
+    scene.upper.whiteout(scene.at("a")).unwrap();
+    scene.upper.whiteout(scene.at("b")).unwrap();
+    let inode = |name: &str| fs::symlink_metadata(scene.path(name)).unwrap().ino();
+    assert_eq!(inode("a"), inode("b"));
+    assert!(fs::symlink_metadata(scene.path("a")).unwrap().file_type().is_char_device());
+    let error = scene.upper.whiteout(scene.at("b")).unwrap_err();
+    assert!(error.to_string().contains("File exists"), "{error}");
+    fs::remove_file(scene.dir.path().join("work/layerfs/whiteout")).unwrap();
+    scene.upper.whiteout(scene.at("c")).unwrap();
+    scene.upper.whiteout(scene.at("d")).unwrap();
+    assert_ne!(inode("c"), inode("a"));
+    assert_eq!(inode("c"), inode("d"));
+}
+
+#[test]
+fn the_next_mount_goes_on_with_the_same_whiteout_and_with_no_other_file() {
+    let scene = Scene::new(Ownership::Real);
+    scene.upper.whiteout(scene.at("a")).unwrap();
+    let Scene { dir, upper } = scene;
+    drop(upper);
+    let upper = Scene::mount(dir.path(), Ownership::Real);
+    upper.whiteout(Place { dir: upper.root(), name: b"b" }).unwrap();
+    let shared = dir.path().join("work/layerfs/whiteout");
+    let inode = |path: PathBuf| fs::symlink_metadata(path).unwrap().ino();
+    assert_eq!(inode(dir.path().join("upper/b")), inode(dir.path().join("upper/a")));
+    drop(upper);
+    fs::remove_file(&shared).unwrap();
+    fs::write(&shared, "no whiteout").unwrap();
+    let upper = Scene::mount(dir.path(), Ownership::Real);
+    upper.whiteout(Place { dir: upper.root(), name: b"c" }).unwrap();
+    assert!(fs::symlink_metadata(dir.path().join("upper/c")).unwrap().file_type().is_char_device());
+}
