@@ -4,6 +4,7 @@ mod bad;
 mod cache;
 mod case;
 mod examples;
+mod hostile;
 mod io;
 mod peer;
 mod rootless;

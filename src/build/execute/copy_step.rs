@@ -60,6 +60,7 @@ pub(super) fn copy(
         Some(origin) => layers_of(work.shared, origin)?.tree()?,
         None => Arc::clone(&work.shared.build.context),
     };
+    let source = work.shared.build.cancel.guard(source);
     let rules = rules(stage, transfer)?;
     let mut inputs = Inputs { trees: vec![source], archives: Vec::new() };
     let mut destination = Destination::new(stage, now(work));

@@ -40,7 +40,8 @@ pub(super) fn fetch(work: &Work<'_>, url: &str, checksum: Option<&str>) -> Build
     let place = directory.join(base);
     let options = File::options().write(true).create_new(true).open(&place);
     let mut file = options.map_err(trying("make a file in the store"))?;
-    let digest = receive(&mut response.body_mut().as_reader(), &mut file).map_err(|error| failed(error.to_string()))?;
+    let mut body = work.shared.build.cancel.guard_input(response.body_mut().as_reader());
+    let digest = receive(&mut body, &mut file).map_err(|error| failed(error.to_string()))?;
     if let Some(expected) = expected.filter(|expected| *expected != digest) {
         return Err(failed(format!("digest mismatch: {digest}, expected {expected}")));
     }

@@ -133,7 +133,9 @@ impl Work<'_> {
             Ok(true) => reporter.report(number, Event::Cached),
             Ok(false) => reporter.report(number, Event::Done(started.elapsed())),
             Err(error) => {
-                let error = place(error, step);
+                // Whatever could not be finished could not because of that.
+                let cancelled = self.shared.build.cancel.is_cancelled();
+                let error = if cancelled { BuildError::Cancelled } else { place(error, step) };
                 reporter.report(number, Event::Failed(&message(&error)));
                 return Err(error);
             }
