@@ -91,6 +91,10 @@ fn documents_that_contradict_the_layers_are_refused() {
     assert_refused(&scene, "foreign", &["foreign layers are not supported"]);
     make("unknown", &|manifest| manifest["layers"][0]["mediaType"] = json!("application/x-nothing"));
     assert_refused(&scene, "unknown", &["unsupported media type", "application/x-nothing"]);
+    make("artifact", &|manifest| {
+        manifest["config"]["mediaType"] = json!("application/vnd.oci.empty.v1+json");
+    });
+    assert_refused(&scene, "artifact", &["it is no container image", "application/vnd.oci.empty.v1+json", "artifacts"]);
     make("count", &|manifest| drop(manifest["layers"].as_array_mut().unwrap().pop()));
     assert_refused(&scene, "count", &["1 layers", "2 diffIDs"]);
     make("swapped", &|manifest| manifest["layers"].as_array_mut().unwrap().reverse());

@@ -3,6 +3,7 @@
 use super::{assert_clean, contents, diff_ids, store_of, two_layers};
 use crate::support::image::Packing;
 use crate::support::{Image, Need, Scene};
+use std::os::unix::fs::PermissionsExt;
 
 #[test]
 fn every_way_in_gives_the_same_layers() {
@@ -129,6 +130,53 @@ fn write_multi_platform(scene: &Scene, first: &str, second: &str) {
     let index = serde_json::json!({"schemaVersion": 2, "manifests": [entry]});
     std::fs::write(scene.path("multi/index.json"), index.to_string()).unwrap();
     std::fs::write(scene.path("multi/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+}
+
+#[test]
+fn regression_platforms_are_read_from_the_configurations_where_an_index_has_none() {
+    let Some(scene) = Scene::begin(&[]) else { return };
+    let (own, other) = if cfg!(target_arch = "x86_64") { ("amd64", "arm64") } else { ("arm64", "amd64") };
+    write_multi_platform(&scene, own, other);
+    let read = |path: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(scene.path(path)).unwrap()).unwrap()
+    };
+    let mut index = read("multi/index.json");
+    let digest = index["manifests"][0]["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+    let mut list = read(&format!("multi/blobs/sha256/{digest}"));
+    list["manifests"].as_array_mut().unwrap().remove(0);
+    for entry in list["manifests"].as_array_mut().unwrap() {
+        entry.as_object_mut().unwrap().remove("platform");
+    }
+    let mut entry = put(&scene, list.to_string().as_bytes(), "application/vnd.oci.image.index.v1+json");
+    entry["annotations"] = index["manifests"][0]["annotations"].take();
+    index["manifests"][0] = entry;
+    std::fs::write(scene.path("multi/index.json"), index.to_string()).unwrap();
+    scene.layerfs(["load", "oci:multi"]).ok();
+    assert_eq!(scene.layerfs(["inspect", "multi:1"]).ok().json()[0]["Architecture"], own);
+    let missing = scene.layerfs(["load", "--platform", "linux/s390x", "oci:multi"]).output();
+    missing.fails(1, &["linux/s390x", &format!("linux/{other}"), &format!("linux/{own}")]);
+}
+
+#[test]
+fn regression_an_image_without_layers_is_an_empty_directory() {
+    let Some(scene) = Scene::begin(&[Need::Fuse]) else { return };
+    Image::new().write_docker_archive(&scene.path("nothing.tar"), "nothing:1");
+    scene.layerfs(["load", "nothing.tar"]).ok();
+    let mounted = scene.mount(["mount", "nothing:1"], "nothing");
+    assert_eq!(std::fs::read_dir(mounted.path()).unwrap().count(), 0);
+    assert_eq!(std::fs::metadata(mounted.path()).unwrap().permissions().mode() & 0o7777, 0o755);
+    mounted.unmount();
+    assert_eq!(scene.layerfs(["ls", "nothing:1:/"]).ok().text(), "");
+    scene.layerfs(["export", "-o", "tree.tar", "nothing:1"]).ok();
+}
+
+#[test]
+fn regression_a_name_given_makes_up_for_one_that_is_none() {
+    let Some(scene) = Scene::begin(&[]) else { return };
+    two_layers().write_oci(&scene.path("layout"), "no name!");
+    scene.layerfs(["load", "oci:layout"]).output().fails(1, &["no name!", "hint: "]);
+    scene.layerfs(["load", "-t", "good:1", "oci:layout"]).ok();
+    assert_eq!(diff_ids(&scene, "good:1").len(), 2);
 }
 
 fn first_architecture(config: &str) -> String {

@@ -4,7 +4,7 @@ use crate::commit;
 use crate::diff;
 use crate::image::ImageError;
 use crate::mount::MountError;
-use crate::oci::{InvalidDigest, InvalidReference};
+use crate::oci::{InvalidDigest, InvalidDocument, InvalidReference};
 use crate::store::StoreError;
 
 /// The advice that goes with the first failure in the chain that has any.
@@ -79,6 +79,12 @@ fn for_image(error: &ImageError) -> Option<String> {
         }
         ImageError::LayerLost { .. } | ImageError::Open { .. } => {
             "`layerfs fsck` tells which images are affected; load or pull them again, or remove them: `layerfs rmi`"
+        }
+        ImageError::Document { source: InvalidDocument::NotAnImage { .. }, .. } => {
+            "charts, signatures and other artifacts are for the tools that made them"
+        }
+        ImageError::Document { source: InvalidDocument::MediaType(_), .. } => {
+            "the image must be saved again with layers of the common types: tar, gzip or zstd"
         }
         ImageError::Document { .. } | ImageError::Config { .. } => {
             "the archive was written wrongly; save the image again"

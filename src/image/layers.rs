@@ -7,14 +7,18 @@ use crate::archive::tar;
 use crate::layer::toc::{self, TocLayer};
 use crate::oci::Digest;
 use crate::store::{ImageRecord, LayerRecord, Session, Store, StoreError};
-use crate::union::Layer;
+use crate::union::{Layer, MemLayer};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Opens the layers of an image, bottom first.
+/// Opens the layers of an image, bottom first. Of an image without layers (`FROM scratch` and nothing else) one that is
+/// empty: what is made of the layers has at least one.
 pub fn open_layers(store: &Store, image: &ImageRecord) -> ImageResult<Vec<Arc<dyn Layer>>> {
+    if image.layers.is_empty() {
+        return Ok(vec![Arc::new(MemLayer::empty("nothing"))]);
+    }
     image.layers.iter().map(|layer| open_layer(store, layer)).collect()
 }
 

@@ -79,8 +79,10 @@ impl Layout<'_> {
                 self.plan_index(&list, &bytes, &descriptor)?
             }
         };
+        // A name given in place of that in the layout makes up for one that is none.
+        let own = name.filter(|_| self.options.name.is_none());
         let mut references: Vec<Reference> =
-            name.map(|name| layout_reference(name, self.base.as_deref())).transpose()?.into_iter().collect();
+            own.map(|name| layout_reference(name, self.base.as_deref())).transpose()?.into_iter().collect();
         if let Some(tag) = name.filter(|name| self.base.is_some() && is_only_tag(name)) {
             let target = match (&mut index, images.first_mut().map(|image| &mut image.manifest)) {
                 (Some((_, descriptor)), _) => Some(descriptor),
@@ -126,9 +128,10 @@ impl Layout<'_> {
         }
         let host = Platform::host();
         let wanted = self.options.platform.as_ref().unwrap_or(&host);
-        let Some(entry) = Index::new(present.clone()).select(wanted).cloned() else {
-            let offered: Vec<String> =
-                present.iter().filter_map(|entry| entry.platform.as_ref()).map(ToString::to_string).collect();
+        let mut present = Index::new(present);
+        present.fill_in_platforms(|entry| self.configured_platform(entry))?;
+        let Some(entry) = present.select(wanted).cloned() else {
+            let offered: Vec<String> = present.platforms().iter().map(ToString::to_string).collect();
             return Err(ImageError::NoPlatform {
                 what: self.options.source.label(),
                 wanted: wanted.to_string(),
@@ -136,6 +139,12 @@ impl Layout<'_> {
             });
         };
         Ok((vec![self.plan_manifest(&entry)?], None))
+    }
+
+    /// The platform that the configuration of the image `entry` names; none for an artifact.
+    fn configured_platform(&self, entry: &Descriptor) -> ImageResult<Option<Platform>> {
+        let Ok(manifest) = Manifest::parse(&self.blob("manifest", entry)?) else { return Ok(None) };
+        Ok(ImageConfig::parse(&self.blob("configuration", &manifest.config)?).ok().map(|config| config.platform()))
     }
 
     fn plan_manifest(&self, entry: &Descriptor) -> ImageResult<PlannedImage> {

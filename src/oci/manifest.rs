@@ -70,6 +70,7 @@ pub struct Manifest {
     /// The configuration.
     pub config: Descriptor,
     /// The layers, bottom first.
+    #[serde(deserialize_with = "null_is_empty")]
     pub layers: Vec<Descriptor>,
     /// Annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_empty")]
@@ -139,6 +140,12 @@ pub enum InvalidDocument {
     /// A media type that is not supported here.
     #[error(transparent)]
     MediaType(#[from] UnsupportedMediaType),
+    /// The manifest of an artifact: a chart, a signature, whatever has another configuration than images have.
+    #[error("it is no container image: its configuration is of the type {config:?}")]
+    NotAnImage {
+        /// The media type of its configuration.
+        config: String,
+    },
     /// A media type that does not belong where it stands.
     #[error("{what} has the media type {found:?}")]
     WrongMediaType {
@@ -167,9 +174,8 @@ impl Manifest {
         let manifest: Self = parse_document("manifest", bytes)?;
         check_version("manifest", manifest.schema_version)?;
         check_own_type("manifest", manifest.media_type.as_deref(), MediaType::is_manifest)?;
-        if !manifest.config.kind()?.is_config() {
-            let found = manifest.config.media_type;
-            return Err(InvalidDocument::WrongMediaType { what: "the configuration in the manifest", found });
+        if !manifest.config.kind().is_ok_and(MediaType::is_config) {
+            return Err(InvalidDocument::NotAnImage { config: manifest.config.media_type });
         }
         for layer in &manifest.layers {
             if layer.kind()?.layer_compression().is_none() {
@@ -224,6 +230,19 @@ impl Index {
             entry.kind().ok().filter(|kind| kind.is_manifest())?;
             entry.platform.clone()
         })
+    }
+
+    /// Gives the entries that do not say what platform they are for the one that `platform` finds out.
+    pub fn fill_in_platforms<E>(
+        &mut self,
+        mut platform: impl FnMut(&Descriptor) -> Result<Option<Platform>, E>,
+    ) -> Result<(), E> {
+        for entry in &mut self.manifests {
+            if entry.platform.is_none() && entry.kind().is_ok_and(MediaType::is_manifest) {
+                entry.platform = platform(entry)?;
+            }
+        }
+        Ok(())
     }
 
     /// The platforms on offer, attestations left out.
@@ -341,6 +360,22 @@ mod tests {
         assert!(matches!(Manifest::parse(&swapped.to_bytes()), Err(InvalidDocument::SchemaVersion { .. })));
         let large = vec![b' '; MANIFEST_MAX as usize + 1];
         assert!(matches!(Manifest::parse(&large), Err(InvalidDocument::TooLarge { .. })));
+    }
+
+    #[test]
+    fn regression_artifacts_are_told_from_images() {
+        for kind in ["application/vnd.oci.empty.v1+json", "application/vnd.cncf.helm.config.v1+json"] {
+            let mut artifact = Manifest::new(config(), vec![]);
+            artifact.config.media_type = kind.to_owned();
+            let error = Manifest::parse(&artifact.to_bytes()).unwrap_err();
+            assert!(matches!(&error, InvalidDocument::NotAnImage { config } if config == kind), "{error}");
+        }
+    }
+
+    #[test]
+    fn regression_no_layers_may_be_null() {
+        let text = serde_json::json!({ "schemaVersion": 2, "config": config(), "layers": null });
+        assert!(Manifest::parse(text.to_string().as_bytes()).unwrap().layers.is_empty());
     }
 
     #[test]

@@ -199,6 +199,9 @@ impl Error {
             Self::PlatformMissing { what, .. } => {
                 Some(format!("fetch them all first: layerfs pull --all-platforms {what}"))
             }
+            Self::Document { source: InvalidDocument::NotAnImage { .. }, .. } => {
+                Some("charts, signatures and other artifacts are for the tools that made them".into())
+            }
             Self::NoPlatform { .. } => Some("choose one with --platform".into()),
             Self::Transport(error) => transport_hint(error),
             _ => None,

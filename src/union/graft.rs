@@ -24,7 +24,7 @@ pub(super) fn onto(below: &Stack, layer: Arc<dyn Layer>) -> LayerResult<Arc<dyn 
     if implied.is_empty() {
         return Ok(layer);
     }
-    let mut grafted = Grafted { inner: layer, edited: HashMap::new(), made: Vec::new() };
+    let mut grafted = Grafted { inner: layer, edited: HashMap::new(), root_is_opaque: false, made: Vec::new() };
     let mut moves: Vec<(RelPath, RelPath)> = Vec::new();
     for path in implied {
         let here = moves.iter().rev().find_map(|(from, to)| relocated(&path, from, to)).unwrap_or_else(|| path.clone());
@@ -41,35 +41,24 @@ fn relocated(path: &RelPath, from: &RelPath, to: &RelPath) -> Option<RelPath> {
     Some(to.names().iter().chain(rest).cloned().collect())
 }
 
-/// Where the symlink at `path` leads to, when there is one that leads to a directory or to nothing yet.
-fn symlink_target(below: &Stack, path: &RelPath) -> LayerResult<Option<RelPath>> {
-    if !matches!(below.resolve(path)?, Some(Node::Other { kind: FileKind::Symlink, .. })) {
-        return Ok(None);
-    }
-    let mut walk = Walk::new(&path.to_bytes());
-    while let Some(component) = walk.next_component() {
-        let Ok(name) = Name::new(&component) else { return Ok(None) };
-        match below.resolve(&walk.real_path().join(name))? {
-            Some(Node::Other { source, kind: FileKind::Symlink, .. }) => {
-                let target = below.layer(source.layer)?.read_link(source.ino)?;
-                if !walk.follow(&target) {
-                    return Ok(None);
-                }
-            }
-            Some(Node::Other { .. }) => return Ok(None),
-            Some(Node::Directory(_)) | None => walk.enter(component),
-        }
-    }
-    Ok(Some(walk.real_path()))
-}
-
 type Entries = BTreeMap<Box<[u8]>, EntryKind>;
+
+/// What a layer itself has at a path.
+enum Own {
+    Entry(EntryKind),
+    /// Nothing, and layers below do not show through.
+    Hidden,
+    /// Nothing: what the layers below have shows through.
+    Through,
+}
 
 /// A layer some directories of which have other entries than the layer itself has.
 #[derive(Debug)]
 struct Grafted {
     inner: Arc<dyn Layer>,
     edited: HashMap<LocalIno, Entries>,
+    /// Whether an opaque mark was moved into the root.
+    root_is_opaque: bool,
     /// For each directory made here the one whose metadata it has.
     made: Vec<LocalIno>,
 }
@@ -90,13 +79,15 @@ impl Grafted {
     fn settle(&mut self, below: &Stack, path: &RelPath) -> LayerResult<Option<RelPath>> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
         let Some(directory) = self.directory(&parent)? else { return Ok(None) };
-        let Some(EntryKind::Node { ino, kind: FileKind::Directory, opaque, .. }) = self.lookup(directory, name)? else {
+        let Some(EntryKind::Node { ino, kind: FileKind::Directory, opaque, implied }) = self.lookup(directory, name)?
+        else {
             return Ok(None);
         };
         let lower = if self.hides_lower_layers(&parent)? { None } else { below.resolve(path)? };
         let target = match lower {
             Some(Node::Directory(_)) => return Ok(None),
-            Some(Node::Other { kind: FileKind::Symlink, .. }) if !opaque => symlink_target(below, path)?,
+            // A whiteout beside it, which says that it is not implied, has removed the symlink.
+            Some(Node::Other { kind: FileKind::Symlink, .. }) if implied => self.symlink_target(below, path)?,
             _ => None,
         };
         let exists = match &target {
@@ -105,7 +96,8 @@ impl Grafted {
         };
         if !exists && self.only_whiteouts(ino)? {
             let entries = self.edit(directory)?;
-            if opaque {
+            // An opaque mark in what is no directory hides nothing, a whiteout beside it does.
+            if opaque && !implied {
                 entries.insert(name.as_bytes().into(), EntryKind::Whiteout);
             } else {
                 entries.remove(name.as_bytes());
@@ -116,6 +108,55 @@ impl Grafted {
             Some(target) if self.relocate(path, &target)? => Ok(Some(target)),
             _ => Ok(None),
         }
+    }
+
+    /// What the layer has at `path`, symlinks not followed.
+    fn own(&self, path: &RelPath) -> LayerResult<Own> {
+        let (mut directory, mut hidden) = (self.root(), self.root_is_opaque()?);
+        let mut names = path.names().iter().peekable();
+        while let Some(name) = names.next() {
+            match self.lookup(directory, name)? {
+                Some(entry) if names.peek().is_none() => return Ok(Own::Entry(entry)),
+                Some(EntryKind::Node { ino, kind: FileKind::Directory, opaque, .. }) => {
+                    directory = ino;
+                    hidden |= opaque;
+                }
+                Some(_) => return Ok(Own::Hidden),
+                None => break,
+            }
+        }
+        Ok(if hidden { Own::Hidden } else { Own::Through })
+    }
+
+    /// Where the symlink leads that the layers below have at `path`, when it leads to a directory or to nothing yet.
+    fn symlink_target(&self, below: &Stack, path: &RelPath) -> LayerResult<Option<RelPath>> {
+        let mut walk = Walk::new(&path.to_bytes());
+        while let Some(component) = walk.next_component() {
+            let Ok(name) = Name::new(&component) else { return Ok(None) };
+            let here = walk.real_path().join(name);
+            // What the layer has at `path` is what is to be moved.
+            let own = if here == *path { Own::Through } else { self.own(&here)? };
+            let symlink = match own {
+                Own::Entry(EntryKind::Node { ino, kind: FileKind::Symlink, .. }) => Some(self.read_link(ino)?),
+                Own::Entry(EntryKind::Node { kind: FileKind::Directory, .. } | EntryKind::Whiteout) | Own::Hidden => {
+                    None
+                }
+                Own::Entry(EntryKind::Node { .. } | EntryKind::LinkBelow { .. }) => return Ok(None),
+                Own::Through => match below.resolve(&here)? {
+                    Some(Node::Other { source, kind: FileKind::Symlink, .. }) => {
+                        Some(below.layer(source.layer)?.read_link(source.ino)?)
+                    }
+                    Some(Node::Other { .. }) => return Ok(None),
+                    Some(Node::Directory(_)) | None => None,
+                },
+            };
+            match symlink {
+                Some(target) if !walk.follow(&target) => return Ok(None),
+                Some(_) => {}
+                None => walk.enter(component),
+            }
+        }
+        Ok(Some(walk.real_path()))
     }
 
     /// Whether lower layers do not show through at `path`.
@@ -137,14 +178,33 @@ impl Grafted {
     fn relocate(&mut self, from: &RelPath, to: &RelPath) -> LayerResult<bool> {
         let (Some(parent), Some(name)) = (from.parent(), from.file_name()) else { return Ok(false) };
         let Some(parent) = self.directory(&parent)? else { return Ok(false) };
-        let Some(moved) = self.child_directory(parent, name)? else { return Ok(false) };
+        let Some(EntryKind::Node { ino: moved, kind: FileKind::Directory, opaque, .. }) = self.lookup(parent, name)?
+        else {
+            return Ok(false);
+        };
         if to.starts_with(from) {
             return Ok(false);
         }
         let Some(target) = self.ensure_directory(to, moved)? else { return Ok(false) };
         self.edit(parent)?.remove(name.as_bytes());
         self.merge_into(target, moved)?;
+        if opaque {
+            self.make_opaque(to)?;
+        }
         Ok(true)
+    }
+
+    /// Marks the directory of this layer at `path` opaque.
+    fn make_opaque(&mut self, path: &RelPath) -> LayerResult<()> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            self.root_is_opaque = true;
+            return Ok(());
+        };
+        let Some(parent) = self.directory(&parent)? else { return Ok(()) };
+        if let Some(EntryKind::Node { opaque, .. }) = self.edit(parent)?.get_mut(name.as_bytes()) {
+            *opaque = true;
+        }
+        Ok(())
     }
 
     fn child_directory(&self, parent: LocalIno, name: &[u8]) -> LayerResult<Option<LocalIno>> {
@@ -181,7 +241,8 @@ impl Grafted {
             let ino = LocalIno(FIRST_MADE + self.made.len() as u64);
             self.made.push(like);
             self.edited.insert(ino, Entries::new());
-            let made = EntryKind::Node { ino, kind: FileKind::Directory, opaque, implied: true };
+            // Nothing is inherited from what a whiteout has removed.
+            let made = EntryKind::Node { ino, kind: FileKind::Directory, opaque, implied: !opaque };
             self.edit(directory)?.insert(name.as_bytes().into(), made);
             directory = ino;
         }
@@ -198,8 +259,8 @@ impl Grafted {
                 (None, kind) => {
                     self.edit(target)?.insert(name, kind);
                 }
-                (Some(EntryKind::Whiteout), EntryKind::Node { ino, kind, implied, .. }) => {
-                    self.edit(target)?.insert(name, EntryKind::Node { ino, kind, implied, opaque: true });
+                (Some(EntryKind::Whiteout), EntryKind::Node { ino, kind, .. }) => {
+                    self.edit(target)?.insert(name, EntryKind::Node { ino, kind, implied: false, opaque: true });
                 }
                 (
                     Some(EntryKind::Node { ino: kept, kind: FileKind::Directory, .. }),
@@ -228,7 +289,7 @@ impl Layer for Grafted {
     }
 
     fn root_is_opaque(&self) -> LayerResult<bool> {
-        self.inner.root_is_opaque()
+        Ok(self.root_is_opaque || self.inner.root_is_opaque()?)
     }
 
     fn root_is_implied(&self) -> bool {

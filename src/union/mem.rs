@@ -46,6 +46,8 @@ struct Inode {
 struct Link {
     inode: Option<usize>,
     whiteout: bool,
+    /// An opaque mark in the directory.
+    opaque: bool,
 }
 
 /// A line that [`MemLayer::parse`] does not understand.
@@ -59,16 +61,16 @@ pub struct BadLine {
 }
 
 impl MemLayer {
+    /// A layer with nothing in it.
+    pub fn empty(label: &str) -> Self {
+        let mut root = Inode::new(FileKind::Directory, 0o755);
+        root.implied = true;
+        Self { label: label.to_owned(), inodes: vec![root], root_is_opaque: false }
+    }
+
     /// The layer that `text` describes; `label` is what it is called.
     pub fn parse(label: &str, text: &str) -> Result<Self, BadLine> {
-        let mut layer = Self {
-            label: label.to_owned(),
-            inodes: vec![Inode::new(FileKind::Directory, 0o755)],
-            root_is_opaque: false,
-        };
-        if let Some(root) = layer.inodes.first_mut() {
-            root.implied = true;
-        }
+        let mut layer = Self::empty(label);
         for (index, line) in text.lines().enumerate() {
             let line = line.trim_start();
             if line.is_empty() || line.starts_with('#') {
@@ -227,7 +229,9 @@ impl MemLayer {
             return Some(());
         }
         self.ensure_directory(path)?;
-        self.whiteout(path)
+        let parent = self.ensure_directory(&path.parent()?)?;
+        self.inodes.get_mut(parent)?.entries.get_mut(path.file_name()?.as_bytes())?.opaque = true;
+        Some(())
     }
 
     fn count_links(&mut self) {
@@ -254,8 +258,10 @@ impl MemLayer {
             return Some(EntryKind::LinkBelow { ino: LocalIno(at as u64 + 1) });
         }
         let kind = inode.meta.kind;
-        let opaque = link.whiteout || !kind.is_directory();
-        Some(EntryKind::Node { ino: LocalIno(at as u64 + 1), kind, opaque, implied: inode.implied })
+        let opaque = link.whiteout || link.opaque || !kind.is_directory();
+        // Nothing is inherited from what a whiteout has removed.
+        let implied = inode.implied && !link.whiteout;
+        Some(EntryKind::Node { ino: LocalIno(at as u64 + 1), kind, opaque, implied })
     }
 }
 

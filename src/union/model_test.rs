@@ -53,8 +53,8 @@ impl Model {
             let at = path(at);
             match line {
                 Line::Opaque if self.is_directory(&at) => self.remove_below(&at),
-                // No tool writes a mark elsewhere. A layer does not tell it from a whiteout beside an empty directory.
-                Line::Whiteout | Line::Opaque => self.remove(&at),
+                // In what is no directory an opaque mark hides nothing.
+                Line::Whiteout => self.remove(&at),
                 _ => {}
             }
         }

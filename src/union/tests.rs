@@ -126,6 +126,29 @@ const CASES: &[Case] = &[
         &["dir t 700\nsymlink l t\nfile t/d/z 0", "file l/g 2\nwhiteout l/z\nfile t/h 3\nfile t/d/i 4\nfile l/d/j 5"],
         "/l -> t\n/t/ 700\n/t/d/ 755\n/t/d/i = 4\n/t/d/j = 5\n/t/d/z = 0\n/t/g = 2\n/t/h = 3",
     ),
+    ("regression: an opaque mark under a file", &["file c 1", "opaque c"], "/c = 1"),
+    ("regression: an opaque mark and a whiteout under a file", &["file c 1", "opaque c\nwhiteout c/a"], "/c = 1"),
+    ("regression: an opaque mark through a symlink to nothing", &["symlink l t", "opaque l"], "/l -> t"),
+    (
+        "regression: an opaque mark through a symlink",
+        &["dir usr/lib 700\nfile usr/lib/a 1\nsymlink lib usr/lib", "opaque lib\nfile lib/b 2"],
+        "/lib -> usr/lib\n/usr/ 755\n/usr/lib/ 700\n/usr/lib/b = 2",
+    ),
+    (
+        "regression: an opaque mark through a symlink to the root",
+        &["file a 1\nsymlink l /", "opaque l\nfile l/b 2"],
+        "/b = 2",
+    ),
+    (
+        "regression: a whiteout beside an implied directory removes the symlink",
+        &["dir t 700\nsymlink l t", "whiteout l\nfile l/b 2"],
+        "/l/ 755\n/l/b = 2\n/t/ 700",
+    ),
+    (
+        "regression: a symlink of a lower layer that leads on through one of the layer's own",
+        &["dir a\nsymlink b a", "whiteout a\nsymlink a c\ndir c 700\nfile b/f 2"],
+        "/a -> c\n/b -> a\n/c/ 700\n/c/f = 2",
+    ),
     ("a whiteout through a symlink to nothing", &["symlink l t", "whiteout l/a"], "/l -> t"),
     ("a whiteout through a symlink", &["file t/a 1\nsymlink l t", "whiteout l/a"], "/l -> t\n/t/ 755"),
     (

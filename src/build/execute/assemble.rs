@@ -1,7 +1,7 @@
 //! From the layers of the target to an image in the store.
 
 use super::Build;
-use super::error::{BuildError, BuildResult};
+use super::error::BuildResult;
 use super::layers::Layers;
 use super::results::StageResult;
 use crate::commit::capture;
@@ -80,8 +80,7 @@ pub(super) fn keys_of(image: &ImageRecord) -> BTreeMap<Digest, Digest> {
 
 /// A layer with nothing in it: a stack needs at least one.
 pub(super) fn nothing() -> BuildResult<Arc<dyn Layer>> {
-    let layer = MemLayer::parse("nothing", "").map_err(|error| BuildError::Unsupported(error.to_string()))?;
-    Ok(Arc::new(layer))
+    Ok(Arc::new(MemLayer::empty("nothing")))
 }
 
 /// Puts one layer in the place of all that the build added.

@@ -95,6 +95,7 @@ impl Making<'_> {
     fn index(&mut self, index: &Index) -> Result<(), Error> {
         let host = Platform::host();
         let wanted = self.options.platform.as_ref().unwrap_or(&host);
+        let mut filled = index.clone();
         let chosen: Vec<&Descriptor> = if self.options.all_platforms {
             let is_image = |entry: &&Descriptor| {
                 let known = entry.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
@@ -102,10 +103,11 @@ impl Making<'_> {
             };
             index.manifests.iter().filter(is_image).collect()
         } else {
-            index.select(wanted).into_iter().collect()
+            filled.fill_in_platforms(|entry| self.configured_platform(entry))?;
+            filled.select(wanted).into_iter().collect()
         };
         if chosen.is_empty() {
-            let offered: Vec<String> = index.platforms().iter().map(Platform::to_string).collect();
+            let offered: Vec<String> = filled.platforms().iter().map(Platform::to_string).collect();
             let (what, wanted) = (self.what.to_owned(), wanted.to_string());
             return Err(Error::NoPlatform { what, wanted, offered: offered.join(", ") });
         }
@@ -119,6 +121,15 @@ impl Making<'_> {
             self.image(manifest, &raw, None)?;
         }
         Ok(())
+    }
+
+    /// The platform that the configuration of the image `entry` names; none for an artifact.
+    fn configured_platform(&self, entry: &Descriptor) -> Result<Option<Platform>, Error> {
+        let raw = self.place.manifest(&entry.digest.to_string())?;
+        let Ok(ManifestKind::Image(manifest)) = raw.parse(self.what) else { return Ok(None) };
+        let Descriptor { digest, size, .. } = manifest.config;
+        let bytes = BlobSource { repository: self.place.clone(), digest, size }.fetch(MANIFEST_MAX)?;
+        Ok(ImageConfig::parse(&bytes).ok().map(|config| config.platform()))
     }
 
     /// Takes one image: its manifest and configuration. `platform` is what it must run on.

@@ -137,6 +137,15 @@ impl Inodes {
         Ok(())
     }
 
+    /// Has the link `index` lead to `target`.
+    pub(super) fn set_link_target(&mut self, index: u32, target: &[u8]) -> Result<(), BuildError> {
+        let (offset, length) = self.push_string(target)?;
+        if let Some(inode) = self.list.get_mut(index as usize) {
+            inode.data = Data::Link { offset, length };
+        }
+        Ok(())
+    }
+
     fn push(&mut self, inode: Inode) -> Result<u32, BuildError> {
         let index = u32::try_from(self.list.len()).ok().filter(|index| *index < u32::MAX - 1);
         self.list.push(inode);

@@ -20,13 +20,19 @@ impl Builder {
         }
     }
 
+    /// Makes the target of the link `inode` a path of the layers below, which do not know this layer's symlinks.
+    fn lead_below(&mut self, inode: u32, offset: u32, length: u32) -> Result<(), BuildError> {
+        let target = self.inodes.string(offset, length);
+        let (parent, name) = split_last(target);
+        let WalkEnd::At(node, missing) = self.walk(parent) else { return Ok(()) };
+        let names = self.tree.names_to(node).into_iter().chain(missing.iter().map(Vec::as_slice)).chain([name]);
+        let path = names.collect::<Vec<_>>().join(&b'/');
+        if path == target { Ok(()) } else { self.inodes.set_link_target(inode, &path) }
+    }
+
     /// The node at `path`, a symlink there not followed.
     fn find(&self, path: &[u8]) -> Option<NodeId> {
-        let slash = path.iter().rposition(|&byte| byte == b'/');
-        let (parent, name) = match slash {
-            Some(slash) => (path.get(..slash)?, path.get(slash + 1..)?),
-            None => (&[][..], path),
-        };
+        let (parent, name) = split_last(path);
         match self.walk(parent) {
             WalkEnd::At(node, missing) if missing.is_empty() => self.tree.child(node, name),
             _ => None,
@@ -39,7 +45,10 @@ impl Builder {
         let mut next = HashMap::new();
         for (node, inode) in std::mem::take(&mut self.pending_links) {
             let Some(Data::Link { offset, length }) = self.inodes.get(inode).map(|inode| inode.data) else { continue };
-            let Some(target) = self.find(self.inodes.string(offset, length)) else { continue };
+            let Some(target) = self.find(self.inodes.string(offset, length)) else {
+                self.lead_below(inode, offset, length)?;
+                continue;
+            };
             let target = self.tree.node(target).inode;
             match self.inodes.get(target).map(|inode| inode.data) {
                 None => {}
@@ -64,6 +73,12 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+/// The directory part and the last component.
+fn split_last(path: &[u8]) -> (&[u8], &[u8]) {
+    let parts = path.iter().rposition(|&byte| byte == b'/').and_then(|slash| path.split_at_checked(slash));
+    parts.map_or((&[][..], path), |(parent, name)| (parent, name.get(1..).unwrap_or_default()))
 }
 
 /// Where each chain of `next` ends; the smallest member stands for a circle. Every member is visited twice at most,

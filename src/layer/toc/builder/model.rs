@@ -162,14 +162,24 @@ impl Model {
     }
 
     fn finish(mut self) -> Result<Vec<String>, Refused> {
-        let mut next = BTreeMap::new();
+        let (mut next, mut leading) = (BTreeMap::new(), Vec::new());
         for &index in &self.pending {
             let Object::Link(target) = &self.objects[index] else { continue };
-            let Some(found) = self.find(target) else { continue };
+            let Some(found) = self.find(target) else {
+                let mut path = split(target);
+                let name = path.pop().unwrap();
+                if let Resolved::Path(parent) = self.resolve(&path) {
+                    leading.push((index, [parent, vec![name]].concat().join("/")));
+                }
+                continue;
+            };
             if matches!(self.objects[found], Object::Directory { .. }) {
                 return Err(Refused);
             }
             next.insert(index, found);
+        }
+        for (index, target) in leading {
+            self.objects[index] = Object::Link(target);
         }
         for index in self.names.values_mut() {
             let mut seen = vec![*index];

@@ -227,6 +227,8 @@ fn hard_links_forward_and_below() {
     check(&["c => b", "b => a", "a"], &["a f#3", "b f#3", "c f#3"]);
     check(&["b => a"], &["b h a"]);
     check(&["b => usr/bin/a", "c => b"], &["b h usr/bin/a", "c h usr/bin/a"]);
+    check(&["t -> /s", "b => t/g"], &["b h s/g", "t l /s"]);
+    check(&["x/t -> ../s", "s/", "b => x/t/d/g"], &["b h s/d/g", "s d", "x d?", "x/t l ../s"]);
     check(&["a => a"], &["a h a"]);
     check(&["a => b", "b => a"], &["a h b", "b h b"]);
     check(&["a => b", "b => c", "c => a"], &["a h b", "b h b", "c h b"]);

@@ -85,15 +85,19 @@ impl Tree {
 
     /// The path of `id` from the root, for messages.
     pub(super) fn path(&self, id: NodeId) -> String {
+        self.names_to(id).join(&b'/').escape_ascii().to_string()
+    }
+
+    /// The names on the way from the root to `id`.
+    pub(super) fn names_to(&self, id: NodeId) -> Vec<&[u8]> {
         let mut names = Vec::new();
         let mut at = id;
-        while at != ROOT {
-            let node = self.node(at);
-            names.push(self.name(&node).escape_ascii().to_string());
+        while let Some(node) = self.nodes.get(at as usize).filter(|_| at != ROOT) {
+            names.push(self.name(node));
             at = node.parent;
         }
         names.reverse();
-        names.join("/")
+        names
     }
 
     fn hash(&self, parent: NodeId, name: &[u8]) -> u64 {
