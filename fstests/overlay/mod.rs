@@ -142,6 +142,27 @@ fn rules_9_and_10_numbers_and_hard_links_survive() {
 }
 
 #[test]
+fn regression_hard_links_of_a_metadata_only_copy_have_data_after_a_remount() {
+    let Some(scene) = Scene::begin(ROOT) else { return };
+    let overlay = Overlay::new(&scene, &["file a =low\nhard b =>a\nhard c =>a"], ",redirect_dir=on,metacopy=on");
+    fs::set_permissions(overlay.path("a"), fs::Permissions::from_mode(0o600)).expect("chmod");
+    overlay.remount();
+    let all = |expected: &[u8]| {
+        for name in ["c", "b", "a"] {
+            assert_eq!(fs::read(overlay.path(name)).expect("read"), expected, "{name}");
+        }
+    };
+    all(b"low");
+    let writer = OpenOptions::new().write(true).open(overlay.path("b")).expect("open");
+    writer.write_all_at(b"L", 0).expect("write");
+    drop(writer);
+    all(b"Low");
+    overlay.remount();
+    all(b"Low");
+    overlay.unmount();
+}
+
+#[test]
 fn rule_13_nothing_is_written_to_a_lower_layer() {
     let Some(scene) = Scene::begin(ROOT) else { return };
     let text = "dir d 0777\nfile d/f #100000 0666 @5\nfile g =g 0666 @6\nlink l ->g";

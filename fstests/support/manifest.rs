@@ -57,6 +57,8 @@ pub(crate) struct Rules {
     pub(crate) no_mtime_of_kind: Vec<&'static str>,
     /// Modification times of these paths (escaped) are not compared.
     pub(crate) no_mtime_of_path: Vec<String>,
+    /// Of these paths (escaped) only the kind is compared.
+    pub(crate) only_existence: Vec<String>,
     /// Extended attributes that begin with one of these are not compared.
     pub(crate) no_xattrs: Vec<&'static str>,
     /// Modification times are compared in whole seconds.
@@ -301,6 +303,9 @@ impl Rules {
             }
         };
         field("kind", one.kind.clone(), two.kind.clone());
+        if self.only_existence.iter().any(|only| only == path) {
+            return;
+        }
         field("mode", format!("{:04o}", one.mode), format!("{:04o}", two.mode));
         field("uid", one.uid.to_string(), two.uid.to_string());
         field("gid", one.gid.to_string(), two.gid.to_string());

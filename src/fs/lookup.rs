@@ -194,8 +194,9 @@ impl LayerFs {
             Some(Node::Directory(found)) => {
                 self.directories.get_or_insert(ino, parent, found);
             }
-            Some(Node::Other { data: Some(data), .. }) => {
-                self.data_elsewhere.write().insert(ino, data);
+            // Without data of its own it is a further name, in a lower layer, of a hard link that was copied up: those below it.
+            Some(Node::Other { source, data, .. }) => {
+                self.data_elsewhere.write().insert(ino, data.unwrap_or(source));
             }
             _ => {}
         }
