@@ -146,22 +146,3 @@ fn the_cache_is_pruned_from_its_old_end() {
     write(&context, "Dockerfile", &file(1));
     assert_eq!(ran(&workshop, &context, &[]).len(), 1);
 }
-
-/// Directories of RUN --mount=type=cache are told by `df` and freed by `prune --build-cache`.
-#[test]
-fn caches_of_commands_are_told_and_freed() {
-    let Some(scene) = Scene::begin_with_limit(NEEDS, LIMIT) else { return };
-    let workshop = Workshop::open(&scene, Who::Me);
-    let context = workshop.directory("mounts");
-    write(&context, "Dockerfile", "FROM base\nRUN --mount=type=cache,target=/c echo x >>/c/n; wc -l </c/n >/o\n");
-    let count = |name: &str| {
-        workshop.build(&context, name, &["--no-cache".to_owned()]).ok();
-        workshop.tree(name)["/o"].clone()
-    };
-    assert_eq!((count("one").as_str(), count("two").as_str()), ("644 0:0 =1\\x0a", "644 0:0 =2\\x0a"));
-    let told = workshop.layerfs(&["df", "--format", "json"]).ok().json()["CacheMounts"].clone();
-    assert_eq!(told, serde_json::json!({"Total": 1, "Size": 4}));
-    workshop.layerfs(&["prune", "--build-cache", "--force"]).ok();
-    assert_eq!(workshop.layerfs(&["df", "--format", "json"]).ok().json()["CacheMounts"]["Total"], 0);
-    assert_eq!(count("three"), "644 0:0 =1\\x0a");
-}

@@ -2,6 +2,7 @@
 
 mod bad;
 mod cache;
+mod cache_mounts;
 mod case;
 mod examples;
 mod hostile;

@@ -42,8 +42,11 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     }
     let mut freed = store.prune(PruneOptions { all: args.all, dry_run: args.dry_run })?;
     if args.all || args.build_cache && args.keep_storage.is_none() {
-        let mounts = if args.dry_run { cache_mounts(&store) } else { free_cache_mounts(&store) };
-        let mounts = mounts.context("cannot free the directories of RUN --mount=type=cache")?;
+        let mounts = if args.dry_run {
+            cache_mounts(&store).context("cannot read the directories of RUN --mount=type=cache")?
+        } else {
+            free_cache_mounts(&store, None)?
+        };
         freed.items.extend(mounts.into_iter().map(|mount| Garbage::Leftover { path: mount.path, size: mount.size }));
     }
     match args.format {

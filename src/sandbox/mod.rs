@@ -32,11 +32,12 @@ mod seccomp;
 mod spec;
 mod stage;
 mod supervise;
+mod task;
 
 pub use capability::{Capabilities, Capability, by_name as capability_by_name};
 pub use launch::{Handle, Outcome, Running, Sandbox};
 pub use protocol::Failure;
-pub use spec::{IdRange, Identity, Limits, Mount, Network, Root, Source, Spec, User, WindowSize};
+pub use spec::{IdRange, Identity, Limits, Mount, Network, Root, Source, Spec, Task, User, WindowSize};
 pub use stage::{VERB, reenter};
 pub use supervise::{MapSink, NodeKind, Ownership, OwnershipSink, RemoteSink, SharedSink};
 

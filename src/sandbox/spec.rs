@@ -56,6 +56,18 @@ pub enum Root {
     /// That of a container that runs, whose first process has this number: the command joins its namespaces. The identity must be the
     /// container's; what is said of mounts, the network and the host name has no effect.
     Running { init: i32 },
+    /// None: no command runs. Something on the host is dealt with by who has rights over all numbers of the container.
+    Task(Task),
+}
+
+/// What is done on the host in a user namespace like the container's, where a plain user alone would be refused: what a container
+/// wrote into a directory of the host belongs to subordinate numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Task {
+    /// The directory, with everything below it, is removed.
+    Remove(OsString),
+    /// The directory gets an owner, in the numbers of the container.
+    Own { path: OsString, uid: u32, gid: u32 },
 }
 
 impl Root {
@@ -63,7 +75,7 @@ impl Root {
     pub fn path(&self) -> &OsStr {
         match self {
             Self::Directory(path) | Self::Fuse { at: path, .. } => path,
-            Self::Running { .. } => OsStr::new("/"),
+            Self::Running { .. } | Self::Task(_) => OsStr::new("/"),
         }
     }
 }

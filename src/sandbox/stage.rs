@@ -9,6 +9,7 @@ use super::oci;
 use super::protocol::{CONTROL, Failure, Order, Report, SPECIFICATION, Trying, receive, send};
 use super::resolve::{RootDir, Stub};
 use super::spec::{Identity, Network, Root, Spec};
+use super::task;
 use crate::sys::namespace::{Fork, MountAttributes, add_mount_attributes, fork, inherited, unshare};
 use crate::sys::spawn::{Ended, close_on_exec_from, exec_fd, keep_as, reap};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -73,6 +74,10 @@ fn main(control: &OwnedFd) -> Result<i32, Failure> {
     if let Root::Running { .. } = spec.root {
         return join::main(control, &specification);
     }
+    if let Root::Task(work) = &spec.root {
+        make_user_namespace(&spec, control)?;
+        return task::main(work, control);
+    }
     make_namespaces(&spec, control)?;
     mount_fuse(&spec, control)?;
     if let Some(runtime) = &spec.runtime {
@@ -113,18 +118,23 @@ pub(super) fn code_of(ended: Option<Ended>) -> i32 {
     }
 }
 
+fn make_user_namespace(spec: &Spec, control: &OwnedFd) -> Result<(), Failure> {
+    if !spec.identity.is_mapped() {
+        return Ok(());
+    }
+    unshare(UnshareFlags::NEWUSER).trying(|| "make a user namespace".into())?;
+    send(control, &Report::NeedMaps, None).trying(|| "ask for maps".into())?;
+    match receive::<Order>(control, RecvFlags::empty()).trying(|| "wait for maps".into())? {
+        Some((Order::MapsWritten, _)) => {}
+        // The starter is gone or has given up.
+        _ => std::process::exit(125),
+    }
+    become_root(&spec.identity)
+}
+
 /// The user namespace first: it owns the others.
 fn make_namespaces(spec: &Spec, control: &OwnedFd) -> Result<(), Failure> {
-    if spec.identity.is_mapped() {
-        unshare(UnshareFlags::NEWUSER).trying(|| "make a user namespace".into())?;
-        send(control, &Report::NeedMaps, None).trying(|| "ask for maps".into())?;
-        match receive::<Order>(control, RecvFlags::empty()).trying(|| "wait for maps".into())? {
-            Some((Order::MapsWritten, _)) => {}
-            // The starter is gone or has given up.
-            _ => std::process::exit(125),
-        }
-        become_root(&spec.identity)?;
-    }
+    make_user_namespace(spec, control)?;
     if spec.runtime.is_some() {
         unshare(UnshareFlags::NEWNS).trying(|| "make a mount namespace".into())?;
         return detach_mounts();

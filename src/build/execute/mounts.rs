@@ -1,17 +1,15 @@
 //! `RUN --mount`: what each shows, and what of it the cache has to know.
 
 use super::cache::Key;
-use super::cache_mounts;
+use super::cache_mounts::Caches;
 use super::error::{BuildError, BuildResult, trying};
 use super::stage::{Work, layers_of};
 use crate::build::copy::{Copier, Data, Destination, Empty, Rules, Tree, fingerprint, materialise, resolve};
-use crate::build::dockerfile::{Mount, MountKind, Sharing};
+use crate::build::dockerfile::{Mount, MountKind};
 use crate::build::plan::{Origin, Step};
 use crate::model::Timestamp;
 use crate::oci::Digest;
 use crate::sandbox;
-use rustix::fs::FlockOperation;
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -48,7 +46,8 @@ pub(super) struct Prepared {
     pub(super) mounts: Vec<sandbox::Mount>,
     /// Variables that hold secrets.
     pub(super) variables: Vec<(String, Vec<u8>)>,
-    locks: Vec<File>,
+    /// Held until the command has ended.
+    caches: Caches,
 }
 
 /// The tree each mount of `step` shows; none for those that show none.
@@ -96,6 +95,7 @@ fn contents(tree: &dyn Tree, mount: &Mount) -> BuildResult<Digest> {
 
 /// Prepares every mount.
 pub(super) fn prepare(work: &Work<'_>, mounts: &[Mount], trees: &[Option<Arc<dyn Tree>>]) -> BuildResult<Prepared> {
+    let caches = Caches::take(work, mounts, trees)?;
     let mut prepared = Prepared::default();
     for (mount, tree) in mounts.iter().zip(trees) {
         match (mount.kind, tree) {
@@ -105,7 +105,7 @@ pub(super) fn prepare(work: &Work<'_>, mounts: &[Mount], trees: &[Option<Arc<dyn
                 prepared.add(mount, sandbox::Source::Host(place.into()));
             }
             (MountKind::Bind, None) => {}
-            (MountKind::Cache, tree) => prepared.cache(work, mount, tree.as_deref())?,
+            (MountKind::Cache, _) => prepared.add(mount, sandbox::Source::Host(caches.place(mount).into())),
             (MountKind::Tmpfs, _) => {
                 prepared.add(mount, sandbox::Source::Tmpfs { size: mount.size, mode: TMPFS_MODE });
             }
@@ -117,11 +117,12 @@ pub(super) fn prepare(work: &Work<'_>, mounts: &[Mount], trees: &[Option<Arc<dyn
             }
         }
     }
+    prepared.caches = caches;
     Ok(prepared)
 }
 
 /// Makes a copy of what a mount shows, which the command may do with as it likes.
-fn show(tree: &dyn Tree, mount: &Mount, place: &std::path::Path) -> BuildResult<()> {
+pub(super) fn show(tree: &dyn Tree, mount: &Mount, place: &std::path::Path) -> BuildResult<()> {
     let source = mount.source.as_deref().unwrap_or("/");
     let real = resolve(tree, source.as_bytes(), true)?;
     let stat = tree.stat(&real).map_err(trying(source))?;
@@ -135,34 +136,6 @@ impl Prepared {
     fn add(&mut self, mount: &Mount, source: sandbox::Source) {
         let target = mount.target.clone().unwrap_or_default();
         self.mounts.push(sandbox::Mount { target: target.into(), source, read_only: mount.read_only });
-    }
-
-    /// A directory that is kept between builds.
-    fn cache(&mut self, work: &Work<'_>, mount: &Mount, tree: Option<&dyn Tree>) -> BuildResult<()> {
-        let name = Digest::of(mount.id.as_deref().or(mount.target.as_deref()).unwrap_or_default().as_bytes()).hex();
-        let all = cache_mounts::directory(work.shared.build.store);
-        std::fs::create_dir_all(&all).map_err(trying("make the directory of cache mounts"))?;
-        for attempt in 0_u32.. {
-            let place = all.join(if attempt == 0 { name.clone() } else { format!("{name}-{attempt}") });
-            let lock = File::create(cache_mounts::lock_of(&place)).map_err(trying("make a lock"))?;
-            let operation = match mount.sharing {
-                Sharing::Shared => FlockOperation::LockShared,
-                Sharing::Locked => FlockOperation::LockExclusive,
-                Sharing::Private => FlockOperation::NonBlockingLockExclusive,
-            };
-            match rustix::fs::flock(&lock, operation) {
-                Ok(()) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => continue,
-                Err(error) => return Err(trying("lock a cache")(error)),
-            }
-            if !place.exists() {
-                make_cache(mount, tree, &place)?;
-            }
-            self.locks.push(lock);
-            self.add(mount, sandbox::Source::Host(place.into()));
-            return Ok(());
-        }
-        Ok(())
     }
 
     fn secret(&mut self, work: &Work<'_>, mount: &Mount) -> BuildResult<()> {
@@ -185,22 +158,4 @@ impl Prepared {
         self.mounts.push(sandbox::Mount { target: target.into(), source, read_only: true });
         Ok(())
     }
-}
-
-/// Makes a fresh cache, with what it begins with.
-fn make_cache(mount: &Mount, tree: Option<&dyn Tree>, place: &std::path::Path) -> BuildResult<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let failed = || trying::<std::io::Error>("make a cache");
-    match tree.filter(|_| mount.from.is_some()) {
-        Some(tree) => show(tree, mount, place)?,
-        None => std::fs::create_dir(place).map_err(failed())?,
-    }
-    let owned = mount.uid.is_some() || mount.gid.is_some();
-    if owned && rustix::process::geteuid().is_root() {
-        std::os::unix::fs::chown(place, mount.uid, mount.gid).map_err(failed())?;
-    }
-    // A plain user cannot give the directory away: then everyone in the container may write into it.
-    let shared = owned && !rustix::process::geteuid().is_root();
-    let mode = mount.mode.unwrap_or(if shared { 0o777 } else { 0o755 });
-    std::fs::set_permissions(place, std::fs::Permissions::from_mode(mode)).map_err(failed())
 }
