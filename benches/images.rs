@@ -106,6 +106,12 @@ impl<'a> PodmanStore<'a> {
         podman.args(["--storage-driver", "overlay"]).args(arguments)
     }
 
+    /// `buildah` with this store.
+    pub(crate) fn buildah(&self, arguments: &[&str]) -> Run {
+        let buildah = self.bench.scene.run("buildah").arg("--root").arg(&self.root).arg("--runroot").arg(&self.state);
+        buildah.args(["--storage-driver", "overlay"]).args(arguments)
+    }
+
     /// The ID of the only image.
     pub(crate) fn only_image(&self) -> String {
         self.run(&["images", "--quiet"]).ok().text().trim().to_owned()
@@ -158,7 +164,8 @@ pub(crate) fn inflate_layers(bench: &Bench) {
     }
 }
 
-fn copy(from: &mut impl Read, mut to: impl FnMut(&[u8])) {
+/// Reads to the end, in parts.
+pub(crate) fn copy(from: &mut impl Read, mut to: impl FnMut(&[u8])) {
     let mut buffer = vec![0; 1 << 17];
     loop {
         let length = from.read(&mut buffer).expect("read");

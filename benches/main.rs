@@ -11,6 +11,7 @@ mod support;
 #[expect(dead_code, reason = "the tests need registries with TLS and passwords, too")]
 mod server;
 
+mod commit;
 mod harness;
 mod images;
 mod loading;
@@ -29,12 +30,13 @@ use std::path::PathBuf;
 /// A question: its name, and what answers it.
 type Question = (&'static str, fn(&Bench, &mut Report));
 
-const QUESTIONS: [Question; 5] = [
+const QUESTIONS: [Question; 6] = [
     ("read-only", read_only::run),
     ("mounting", mounting::run),
     ("writable", writable::run),
     ("loading", loading::run),
     ("transfer", transfer::run),
+    ("commit", commit::run),
 ];
 
 fn main() {

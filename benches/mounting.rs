@@ -25,7 +25,7 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) {
 }
 
 /// Loads an image of `count` layers with ten files each.
-fn load(bench: &Bench, count: usize, name: &str) {
+pub(crate) fn load(bench: &Bench, count: usize, name: &str) {
     let mut image = Image::new().packing(Packing::Plain);
     for layer in 0..count {
         let lines: Vec<String> = (0..10).map(|file| format!("file d{file}/l{layer} =x")).collect();

@@ -68,7 +68,7 @@ pub(super) fn open(store: &Store, container: Container, hold: bool) -> anyhow::R
     let view = view_changes(&container.upper(), &container.work())?;
     let overrides = view.replaced.iter().map(|&(lower, upper)| Override { lower, upper }).collect();
     let old = Stack::new(image.layers.clone(), None, Follow::default())?;
-    let new = Stack::new(image.layers.clone(), Some(view.layer), Follow::default())?;
+    let new = old.with_upper(view.layer)?;
     Ok(Changed { container, image, old, new, overrides, _hold: hold })
 }
 

@@ -20,7 +20,7 @@ pub struct Captured {
 }
 
 /// How often a capture is begun when files change while they are read.
-const ATTEMPTS: u32 = 3;
+pub(super) const ATTEMPTS: u32 = 3;
 
 /// Writes `changes`, whose new side is `stack`, as a layer into the store. The layer is safe from collection while
 /// `session` lives.

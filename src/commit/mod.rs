@@ -8,6 +8,8 @@
 mod append;
 mod capture;
 mod clock;
+#[cfg(test)]
+mod restless_tests;
 mod squash;
 #[cfg(test)]
 mod tests;

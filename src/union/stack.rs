@@ -109,10 +109,18 @@ impl Stack {
             stack.lowers.push(layer);
             stack.root = stack.root_directory()?;
         }
-        if upper.is_some() {
-            stack.upper = upper;
-            stack.root = stack.root_directory()?;
+        match upper {
+            Some(upper) => Ok(stack.with_upper(upper)?),
+            None => Ok(stack),
         }
+    }
+
+    /// The same lower layers with `upper` on top. Costs less than [`Self::new`], which has to look where implied directories of
+    /// each layer belong.
+    pub fn with_upper(&self, upper: Arc<dyn Layer>) -> LayerResult<Self> {
+        let (lowers, root) = (self.lowers.clone(), self.root.clone());
+        let mut stack = Self { lowers, upper: Some(upper), root, follow: self.follow };
+        stack.root = stack.root_directory()?;
         Ok(stack)
     }
 
