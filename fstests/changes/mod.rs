@@ -1,5 +1,6 @@
 //! Changes in writable mounts become layers: diff and commit, against the mount itself and against other tools.
 
+mod adversary;
 mod bad_input;
 mod classics;
 mod others;

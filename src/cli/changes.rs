@@ -3,7 +3,7 @@
 use super::WithHint;
 use super::image_argument::{OpenImage, open_image};
 use crate::commit::empty_stack;
-use crate::diff::{ChangeSet, Comparison, Options, Override, add_linked_names, compare};
+use crate::diff::{ChangeSet, Comparison, Options, Override, add_linked_names, compare, keep_links};
 use crate::mount::writable::view_changes;
 use crate::mount::{Hold, MountRecord, Registry, hold_names};
 use crate::store::{Container, Store, StoreError};
@@ -86,6 +86,11 @@ fn live(container: &Container) -> anyhow::Result<Option<(Registry, MountRecord)>
 }
 
 impl Changed {
+    /// The changes as a layer has to hold them.
+    pub(super) fn layer(&self) -> anyhow::Result<ChangeSet> {
+        Ok(keep_links(self.changes()?, &self.new)?)
+    }
+
     /// The changes, with the parents that a layer needs.
     pub(super) fn changes(&self) -> anyhow::Result<ChangeSet> {
         self.since(&self.old)

@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     for instruction in &args.change {
         apply_change(&mut config.config, instruction)?;
     }
-    let changes = if args.squash { changed.whole()? } else { changed.changes()? };
+    let changes = if args.squash { changed.whole()? } else { changed.layer()? };
     let captured = if changes.is_empty() {
         None
     } else {

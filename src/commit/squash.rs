@@ -2,7 +2,7 @@
 
 use super::append::store_image;
 use super::{Appended, Clock, Error, Result, capture};
-use crate::diff::{self, ChangeSet, Comparison, LayerOptions, Options, compare};
+use crate::diff::{self, ChangeSet, Comparison, LayerOptions, Options, compare, keep_links};
 use crate::image::{ImageError, open_layers};
 use crate::oci::{Descriptor, History, LayerCompression, ManifestKind, MediaType};
 use crate::store::{ImageRecord, Session};
@@ -47,6 +47,7 @@ fn changes_above(layers: &[Arc<dyn Layer>], kept: usize) -> Result<(ChangeSet, S
     let old = if below.is_empty() { empty_stack()? } else { stack(below, None)? };
     let new = if layers.is_empty() { empty_stack()? } else { stack(layers.to_vec(), None)? };
     let changes = compare(&old, &new, Options { comparison: Comparison::Sources, parents: true })?;
+    let changes = keep_links(changes, &new)?;
     Ok((changes, new))
 }
 

@@ -2,8 +2,8 @@
 
 use super::{Change, ChangeKind, ChangeSet, Result};
 use crate::model::{Name, RelPath};
-use crate::union::{EntryKind, Layer, LayerError, LayerResult, LocalIno, Node, Source, Stack};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use crate::union::{EntryKind, Layer, LayerError, LayerIndex, LayerResult, LocalIno, Node, Source, Stack};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// An object of a lower layer that was copied up, and with it all its names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,10 +21,29 @@ pub struct Override {
 /// Costs a walk of each lower layer that has such an object with more than one name.
 pub fn add_linked_names(changes: ChangeSet, stack: &Stack, overrides: &[Override]) -> Result<ChangeSet> {
     let changes = led_to_copies(changes, stack, overrides)?;
+    add_names(changes, stack, overrides.iter().copied())
+}
+
+/// Adds to `changes` the other names of unchanged objects that stand among them: a directory of a lower layer was renamed, and what
+/// is in it has names elsewhere too. A layer then has all of them as links to one object; with the new names alone, the others would stay
+/// with the object below. Nothing that anyone calls a change: for layers, not for showing.
+///
+/// Costs a walk of each lower layer that has such an object.
+pub fn keep_links(changes: ChangeSet, stack: &Stack) -> Result<ChangeSet> {
+    let unchanged = |change: &Change| match &change.new {
+        Some(Node::Other { source, .. }) if source.layer != LayerIndex::UPPER => Some(*source),
+        _ => None,
+    };
+    let objects: BTreeSet<Source> = changes.iter().filter_map(unchanged).collect();
+    add_names(changes, stack, objects.into_iter().map(|object| Override { lower: object, upper: object }))
+}
+
+/// Adds the names under which lower layers know the objects of `overrides`, where nothing hides them.
+fn add_names(changes: ChangeSet, stack: &Stack, overrides: impl Iterator<Item = Override>) -> Result<ChangeSet> {
     let mut by_layer: BTreeMap<_, HashMap<LocalIno, Source>> = BTreeMap::new();
     for Override { lower, upper } in overrides {
         if stack.layer(lower.layer)?.meta(lower.ino)?.nlink > 1 {
-            by_layer.entry(lower.layer).or_default().insert(lower.ino, *upper);
+            by_layer.entry(lower.layer).or_default().insert(lower.ino, upper);
         }
     }
     if by_layer.is_empty() {

@@ -22,7 +22,7 @@ mod view;
 pub use change::{Change, ChangeKind, ChangeSet};
 pub use compare::{Comparison, Options, compare};
 pub use layer_tar::{LayerOptions, Skipped, write_layer};
-pub use links::{Override, add_linked_names};
+pub use links::{Override, add_linked_names, keep_links};
 pub use text::{is_text, printable_line, unified};
 pub use tree_tar::write_tree;
 pub use view::{NodeReader, meta, read_file, read_node, same_bytes, xattrs};

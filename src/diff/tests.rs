@@ -1,6 +1,8 @@
 //! Changes of stacks of layers written down as text.
 
-use super::{ChangeSet, Comparison, Options, Override, add_linked_names, compare};
+use super::{
+    ChangeSet, Comparison, LayerOptions, Options, Override, add_linked_names, compare, keep_links, write_layer,
+};
 use crate::model::RelPath;
 use crate::union::{Follow, Layer, LayerIndex, MemLayer, Node, Source, Stack};
 use std::sync::Arc;
@@ -95,6 +97,22 @@ fn names_of_a_copied_object_that_only_lower_layers_have_are_added() {
     assert_eq!(lines(&changes), ["C /", "D /gone", "D /z", "C /d", "C /d/one", "C /other"]);
     let other = changes.iter().find(|change| change.path.to_bytes() == b"other").unwrap();
     assert_eq!(other.new.as_ref().and_then(Node::ino), Some(crate::union::Ino::of(upper)));
+}
+
+#[test]
+fn regression_names_that_were_moved_with_their_directory_stay_links_to_the_others() {
+    let base = "dir d\nfile d/one 644 0:0 text\nlink other d/one\nlink gone d/one";
+    let (old, new) = (stack(&[base], None), stack(&[base], Some("whiteout d\nwhiteout gone\ndir z\nredirect z /d")));
+    let options = Options { comparison: Comparison::Sources, parents: true };
+    let changes = compare(&old, &new, options).expect("changes");
+    assert_eq!(lines(&changes), ["C /", "D /d", "D /gone", "A /z", "A /z/one"], "what is shown");
+    let changes = keep_links(changes, &new).expect("changes");
+    assert_eq!(lines(&changes), ["C /", "D /d", "D /gone", "C /other", "A /z", "A /z/one"], "what is written");
+    let (bytes, _) = write_layer(&changes, &new, LayerOptions::default(), Vec::new()).expect("a layer");
+    let link = |entry: tar::Entry<'_, &[u8]>| entry.link_name().unwrap().map(|target| target.into_owned());
+    let mut archive = tar::Archive::new(&*bytes);
+    let links: Vec<_> = archive.entries().unwrap().map(Result::unwrap).filter_map(link).collect();
+    assert_eq!(links, [std::path::Path::new("other")]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::stage::{Made, Work};
 use crate::build::copy::{Account, Stat, Tree, resolve_account};
 use crate::build::plan::{RunAction, Step};
 use crate::commit::capture;
-use crate::diff::{Comparison, LayerOptions, Options, Override, add_linked_names, compare};
+use crate::diff::{Comparison, LayerOptions, Options, Override, add_linked_names, compare, keep_links};
 use crate::fs::{LayerFs, Settings};
 use crate::layer::dir::{Descriptors, Owners, XattrPrefix};
 use crate::layer::upper::{Changes, Ownership, SetTime, Upper, UpperOptions, XattrMode};
@@ -279,7 +279,7 @@ fn capture_changes(work: &Work<'_>, fs: &LayerFs, lowers: &[Arc<dyn Layer>]) -> 
     let old = Stack::new(lowers.to_vec(), None, Follow::default())?;
     let changes = compare(&old, fs.stack(), Options { comparison: Comparison::Sources, parents: true })?;
     let overrides: Vec<Override> = fs.overrides().into_iter().map(|(lower, upper)| Override { lower, upper }).collect();
-    let changes = add_linked_names(changes, fs.stack(), &overrides)?;
+    let changes = keep_links(add_linked_names(changes, fs.stack(), &overrides)?, fs.stack())?;
     let options = LayerOptions { latest: work.shared.build.options.clock.latest() };
     let captured = capture(work.shared.build.session, &changes, fs.stack(), options)?;
     for skipped in &captured.skipped {
