@@ -113,6 +113,15 @@ fn overload_without_end_is_an_error() {
 }
 
 #[test]
+fn regression_a_refused_range_does_not_keep_the_rest_from_coming() {
+    survives(|seen| match seen.gets("/blobs/") {
+        true if seen.header("range").is_some() => Some(Fault::status(416)),
+        true if seen.earlier == 0 => Some(Fault::Reset(100_000)),
+        _ => None,
+    });
+}
+
+#[test]
 fn bytes_damaged_on_the_way_are_fetched_again() {
     survives(|seen| (seen.gets("/blobs/") && seen.earlier == 0).then_some(Fault::Corrupt(5_000)));
 }

@@ -131,6 +131,38 @@ fn an_index_gives_the_platform_that_is_wanted() {
     assert_store_clean(&scene);
 }
 
+#[test]
+fn regression_one_blob_is_not_taken_for_two_layers() {
+    let Some(scene) = Scene::begin(SERVER) else { return };
+    let registry = Registry::start(&scene);
+    let address = registry.address();
+    let image = small_image();
+    let plain = &image.layers()[0];
+    let layer = raw::put_blob(&address, "twice", raw::OCI_PLAIN, plain);
+    let diff_ids = [layer["digest"].clone(), json!(crate::support::image::digest(b"another layer"))];
+    let config = json!({"architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids}});
+    let config = raw::put_blob(&address, "twice", OCI_CONFIG, config.to_string().as_bytes());
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [layer.clone(), layer]});
+    raw::put_manifest(&address, "twice", "1", &manifest);
+    let name = format!("{}/twice:1", registry.name());
+    layerfs(&scene, &["pull", &name]).output().fails(1, &["digest mismatch"]);
+    assert!(names(&scene).is_empty());
+    assert_store_clean(&scene);
+}
+
+#[test]
+fn regression_limits_are_adjustable() {
+    let Some(scene) = Scene::begin(SERVER) else { return };
+    let registry = Registry::start(&scene);
+    let name = format!("{}/image:1", registry.name());
+    seed(&scene, &small_image(), &name);
+    layerfs(&scene, &["pull", "--limit", "entries=1", &name]).output().fails(1, &["entries", "hint: ", "--limit"]);
+    assert_store_clean(&scene);
+    layerfs(&scene, &["pull", "--limit", "entries=1000", &name]).ok();
+}
+
 /// An image of one layer of about two megabytes that do not compress.
 fn one_layer() -> Image {
     let noise: Vec<String> = (0..8).map(|number| format!("file noise-{number} #250000")).collect();

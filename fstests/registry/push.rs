@@ -148,6 +148,26 @@ fn overloaded_registries_are_pushed_to_in_the_end() {
 }
 
 #[test]
+fn regression_uploads_wait_as_long_as_the_registry_asks() {
+    let Some(scene) = Scene::begin(SERVER) else { return };
+    let registry = Registry::start(&scene);
+    let (source, _) = pulled(&scene, &registry, "source:1");
+    let target = Registry::start(&scene);
+    let proxy = Proxy::start(&target.address(), |seen| {
+        (seen.method == "PUT" && seen.path.contains("/uploads/"))
+            .then(|| Fault::status_with(503, "retry-after", "86400"))
+    });
+    let begun = std::time::Instant::now();
+    layerfs(&scene, &["push", &source, &format!("{}/copy:1", proxy.name())]).output().fails(1, &["answers 503"]);
+    assert_eq!(
+        proxy.seen().iter().filter(|seen| seen.method == "PUT").map(|seen| seen.earlier).max(),
+        Some(0),
+        "no upload is tried again before its time"
+    );
+    assert!(begun.elapsed() < std::time::Duration::from_secs(60));
+}
+
+#[test]
 fn what_cannot_be_pushed_says_why() {
     let Some(scene) = Scene::begin(SERVER) else { return };
     let registry = Registry::start(&scene);

@@ -101,8 +101,47 @@ fn documents_that_contradict_the_layers_are_refused() {
     assert_refused(&scene, "swapped", &["digest mismatch"]);
     make("sha512", &|manifest| manifest["config"]["digest"] = json!(format!("sha512:{}", "0".repeat(128))));
     assert_refused(&scene, "sha512", &["unsupported digest algorithm"]);
+    make("one blob as two layers", &|manifest| manifest["layers"][1] = manifest["layers"][0].clone());
+    assert_refused(&scene, "one blob as two layers", &["digest mismatch"]);
     make("schema1", &|manifest| manifest["schemaVersion"] = json!(1));
     assert_refused(&scene, "schema1", &["schema version 1"]);
+}
+
+#[test]
+fn regression_one_file_is_not_taken_for_two_layers() {
+    let Some(scene) = Scene::begin(&[Need::Program("tar")]) else { return };
+    let layout = two_layers().packing(Packing::Gzip).write_oci(&scene.path("twice"), "bad:1");
+    rewrite_manifest(&layout, |manifest| manifest["layers"][1] = manifest["layers"][0].clone());
+    scene.sh("tar -C twice -cf twice.tar .").ok();
+    assert_refused(&scene, "twice.tar", &["digest mismatch"]);
+    two_layers().write_docker_archive(&scene.path("docker.tar"), "bad:1");
+    // The second layer's file is a link to the first.
+    let script = "import json, tarfile
+source = tarfile.open('docker.tar')
+names = json.load(source.extractfile('manifest.json'))[0]['Layers']
+with tarfile.open('linked.tar', 'w') as target:
+    for member in source:
+        data = source.extractfile(member)
+        if member.name == names[1]:
+            member.type, member.linkname, member.size, data = tarfile.SYMTYPE, names[0], 0, None
+        target.addfile(member, data)
+";
+    scene.run("python3").args(["-c", script]).ok();
+    assert_refused(&scene, "linked.tar", &["digest mismatch"]);
+}
+
+#[test]
+fn regression_a_wrong_size_of_a_layer_that_is_here_is_noticed() {
+    let Some(scene) = Scene::begin(&[]) else { return };
+    for packing in [Packing::Plain, Packing::Gzip] {
+        two_layers().packing(packing).write_oci(&scene.path(format!("good-{packing:?}")), "good:1");
+        scene.layerfs(["load", &format!("oci:good-{packing:?}")]).ok();
+        let layout = two_layers().packing(packing).write_oci(&scene.path(format!("bad-{packing:?}")), "bad:1");
+        rewrite_manifest(&layout, |manifest| manifest["layers"][0]["size"] = json!(17));
+        let refused = scene.layerfs(["load", &format!("oci:bad-{packing:?}")]).output();
+        refused.fails(1, &["size mismatch", "17", "hint: "]);
+        assert_eq!(scene.layerfs(["images", "-q"]).ok().text().lines().count(), 1);
+    }
 }
 
 #[test]

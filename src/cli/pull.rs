@@ -1,6 +1,7 @@
 //! `layerfs pull`: fetches an image from a registry.
 
 use super::Global;
+use super::limits::LimitOptions;
 use super::output::Format;
 use super::registry_options::RegistryOptions;
 use super::transfer::{Direction, Display, until_signalled};
@@ -38,6 +39,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "USER:PASSWORD", hide_env_values = true)]
     creds: Option<String>,
     #[command(flatten)]
+    limits: LimitOptions,
+    #[command(flatten)]
     registry: RegistryOptions,
 }
 
@@ -49,7 +52,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         platform: args.platform.clone(),
         all_platforms: args.all_platforms,
         parallel: usize::from(args.max_concurrent_downloads),
-        ..PullOptions::default()
+        limits: args.limits.limits()?,
     };
     let display = Display::new(Direction::Pull, args.quiet || args.format == Format::Json);
     let transfer = || pull_named(&args.image, &store, &session, &options, &display);

@@ -77,16 +77,22 @@ impl Expected {
 }
 
 /// Whether the layer with this diffID is in the store, and the blob `blob` is known to be a form of it that is there as
-/// well. Both then stay while the session lives.
-pub fn has_layer(session: &Session, diff_id: &Digest, blob: &Digest) -> ImageResult<bool> {
+/// well. Both then stay while the session lives. An error where the blob has not the `size` in bytes that is claimed.
+pub fn has_layer(session: &Session, diff_id: &Digest, blob: &Digest, size: Option<u64>) -> ImageResult<bool> {
     if !session.has_blob(diff_id)? {
         return Ok(false);
     }
-    if diff_id == blob {
-        return Ok(true);
+    if diff_id != blob {
+        let known = session.store().compressed(diff_id)?.iter().any(|compressed| compressed.digest == *blob);
+        if !known || !session.has_blob(blob)? {
+            return Ok(false);
+        }
     }
-    let known = session.store().compressed(diff_id)?.iter().any(|compressed| compressed.digest == *blob);
-    Ok(known && session.has_blob(blob)?)
+    let actual = session.store().blob_size(blob)?.unwrap_or_default();
+    match compare(*blob, size, *blob, actual) {
+        Ok(()) => Ok(true),
+        Err(source) => Err(ImageError::Mismatch { layer: format!("layer {blob}"), source }),
+    }
 }
 
 /// Reads a layer: verifies it, keeps its bytes as they come and as a plain tar, and makes its table of contents. When it

@@ -216,7 +216,8 @@ fn missing(files: &ArchiveFiles, format: ArchiveFormat) -> ImageResult<String> {
     })
 }
 
-/// Brings the layers of all images in, each once.
+/// Brings the layers of all images in, each once. A file that is called two layers is looked at twice: one of the names is
+/// wrong.
 fn ingest_all(
     files: &ArchiveFiles,
     context: &LayerContext<'_>,
@@ -224,7 +225,8 @@ fn ingest_all(
 ) -> ImageResult<HashMap<String, Ingested>> {
     let mut seen = HashSet::new();
     let planned = entries.iter().flat_map(|entry| &entry.images).flat_map(|image| &image.layers);
-    let mut jobs: Vec<&PlannedLayer> = planned.filter(|layer| seen.insert(layer.name.clone())).collect();
+    let mut jobs: Vec<&PlannedLayer> =
+        planned.filter(|layer| seen.insert((layer.name.clone(), layer.diff_id))).collect();
     // The largest go first, so that none of them is left for the end: the queue is taken from its back.
     jobs.sort_by_cached_key(|layer| files.size(&layer.name));
     let (queue, done) = (Mutex::new(jobs), Mutex::new(HashMap::new()));
@@ -275,7 +277,7 @@ fn ingest_one(
 fn present(session: &Session, layer: &PlannedLayer) -> ImageResult<Option<Ingested>> {
     let diff_id = layer.diff_id;
     let (digest, size) = layer.expected.blob.unwrap_or((diff_id, 0));
-    if !super::has_layer(session, &diff_id, &digest)? {
+    if !super::has_layer(session, &diff_id, &digest, layer.expected.blob.map(|(_, size)| size))? {
         return Ok(None);
     }
     if !session.store().toc_path(&diff_id).exists() {

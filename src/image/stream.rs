@@ -133,7 +133,7 @@ impl Streamed {
         let Some((digest, _)) = named_blob(path, size) else { return Ok(None) };
         let session = context.session;
         if let Some(diff_id) = self.known.get(&digest) {
-            if !super::has_layer(session, diff_id, &digest)? {
+            if !super::has_layer(session, diff_id, &digest, None)? {
                 return Ok(None);
             }
             let forms = session.store().compressed(diff_id)?;
@@ -143,7 +143,9 @@ impl Streamed {
             let tar_size = session.store().blob_size(diff_id)?.unwrap_or_default();
             return Ok(Some(Ingested { diff_id: *diff_id, tar_size, digest, size, compression }));
         }
-        let plain = session.store().toc_path(&digest).exists() && session.has_blob(&digest)?;
+        let plain = session.store().toc_path(&digest).exists()
+            && session.has_blob(&digest)?
+            && session.store().blob_size(&digest)? == Some(size);
         let layer = Ingested { diff_id: digest, tar_size: size, digest, size, compression: LayerCompression::None };
         Ok(Some(layer).filter(|_| plain))
     }

@@ -6,6 +6,7 @@ use super::http::{Failure, FailureKind, TransportError};
 use crate::image::ImageError;
 use crate::oci::{Digest, InvalidConfig, InvalidDocument, InvalidReference};
 use crate::store::StoreError;
+use std::time::Duration;
 
 /// Why something with a registry failed. No variant holds a secret: addresses stand without query, answers are cut.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +76,8 @@ pub enum Error {
         status: u16,
         /// What the registry says, or nothing.
         detail: String,
+        /// How long the registry wants to be left alone.
+        retry_after: Option<Duration>,
     },
     /// A transfer that was interrupted too often.
     #[error("{what}: {failure}")]
@@ -204,6 +207,14 @@ impl Error {
             }
             Self::NoPlatform { .. } => Some("choose one with --platform".into()),
             Self::Transport(error) => transport_hint(error),
+            _ => None,
+        }
+    }
+
+    /// How long the registry wants to be left alone before the next try.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
             _ => None,
         }
     }

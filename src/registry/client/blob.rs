@@ -83,15 +83,25 @@ pub struct BlobReader {
 }
 
 impl BlobReader {
-    fn connect(&mut self) -> Result<Response, Error> {
+    /// Asks for the bytes from `offset` on.
+    fn request(&self, offset: u64) -> Result<Response, Error> {
         let repository = &self.source.repository;
         let mut request = Request::new(Method::GET, repository.url(&format!("blobs/{}", self.source.digest)));
-        if self.offset > 0 {
-            let range = format!("bytes={}-", self.offset);
+        if offset > 0 {
+            let range = format!("bytes={offset}-");
             request.headers.insert(header::RANGE, HeaderValue::from_str(&range).map_err(|_| self.protocol("range"))?);
-            log::debug!("{}: resumed at byte {}", self.source.name(), self.offset);
+            log::debug!("{}: resumed at byte {offset}", self.source.name());
         }
-        let mut response = repository.host.send(request, &repository.scopes)?;
+        repository.host.send(request, &repository.scopes)
+    }
+
+    fn connect(&mut self) -> Result<Response, Error> {
+        let repository = &self.source.repository;
+        let mut response = self.request(self.offset)?;
+        if response.status == 416 && self.offset > 0 {
+            // A server that knows ranges by name only. What is there already must not keep the rest from coming for ever.
+            response = self.request(0)?;
+        }
         match response.status {
             206 if self.offset > 0 => {
                 let start = response.header("content-range").and_then(range_start);

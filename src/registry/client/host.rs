@@ -141,6 +141,7 @@ impl Host {
         let status = response.status;
         // A token was given and does not reach this far: the user is known, and may not.
         let scope = response.header("www-authenticate").is_some_and(|value| value.contains("insufficient_scope"));
+        let retry_after = response.retry_after();
         let refusal = refusal(response);
         let (registry, what, detail) = (self.name.clone(), what.to_owned(), refusal.detail);
         let anonymous = self.authenticator.is_anonymous();
@@ -150,7 +151,7 @@ impl Host {
             401 => Error::BadCredentials { registry, what },
             403 => Error::Denied { registry, what, detail, anonymous, push },
             404 => Error::NotFound { registry, what, detail },
-            _ => Error::Status { registry, what, status, detail },
+            _ => Error::Status { registry, what, status, detail, retry_after },
         }
     }
 }
@@ -211,7 +212,7 @@ fn ping(transport: &Transport, authority: &str) -> Result<(Url, Response), Error
             }
         }
         let Some(error) = last else { return Err(TransportError::Cancelled.into()) };
-        let wait = transport.limits().retry.wait(attempt, None).filter(|_| may_pass(&error));
+        let wait = transport.limits().retry.wait(attempt, error.retry_after()).filter(|_| may_pass(&error));
         let Some(wait) = wait else { return Err(error) };
         log::debug!("{error}, again in {wait:?}");
         if !transport.cancel().sleep(wait) {
@@ -228,8 +229,9 @@ fn speaks(scheme: Scheme, status: u16) -> bool {
 
 fn not_a_registry(authority: &str, answer: Response) -> Error {
     let status = answer.status;
+    let retry_after = answer.retry_after();
     let detail = refusal(answer).detail;
-    Error::Status { registry: authority.to_owned(), what: "GET /v2/".to_owned(), status, detail }
+    Error::Status { registry: authority.to_owned(), what: "GET /v2/".to_owned(), status, detail, retry_after }
 }
 
 /// No other protocol and no further try will help.

@@ -85,7 +85,8 @@ impl Repository {
                 Err(broken) => *broken,
             };
             let transport = self.host.transport();
-            let Some(wait) = transport.limits().retry.wait(failures, None).filter(|_| may_pass(&error)) else {
+            let Some(wait) = transport.limits().retry.wait(failures, error.retry_after()).filter(|_| may_pass(&error))
+            else {
                 return Err(error);
             };
             log::debug!("{}: {error}, again in {wait:?}", digest.short());

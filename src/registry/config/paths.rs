@@ -96,13 +96,17 @@ impl Paths {
             return vec![file.clone()];
         }
         let user = self.containers_config();
-        let base = user
-            .as_ref()
-            .map(|dir| dir.join("registries.conf"))
-            .filter(|file| file.exists())
-            .unwrap_or_else(|| "/etc/containers/registries.conf".into());
-        let mut files = vec![base];
-        files.extend(drop_ins(Path::new("/etc/containers/registries.conf.d")));
+        let own = user.as_ref().map(|dir| dir.join("registries.conf")).filter(|file| file.exists());
+        let mut files = match own {
+            // A user's own file stands for all of the system's, its drop-ins too.
+            Some(own) => vec![own],
+            None => {
+                let system = Path::new("/etc/containers");
+                let mut files = vec![system.join("registries.conf")];
+                files.extend(drop_ins(&system.join("registries.conf.d")));
+                files
+            }
+        };
         files.extend(user.iter().flat_map(|dir| drop_ins(&dir.join("registries.conf.d"))));
         files
     }
@@ -137,6 +141,21 @@ mod tests {
         paths.auth_file = Some("/a.json".into());
         assert_eq!(paths.auth_files(), [PathBuf::from("/a.json")]);
         assert_eq!(paths.login_file(), Some("/a.json".into()));
+    }
+
+    #[test]
+    fn regression_a_users_own_registries_conf_hides_the_systems_drop_ins() {
+        let home = tempfile::tempdir().expect("a directory");
+        let paths = Paths { home: Some(home.path().into()), ..Paths::default() };
+        let system = |files: &[PathBuf]| files.iter().filter(|file| file.starts_with("/etc")).count();
+        assert!(system(&paths.registries_files()) > 0);
+        let own = home.path().join(".config/containers");
+        std::fs::create_dir_all(own.join("registries.conf.d")).expect("a directory");
+        for file in ["registries.conf", "registries.conf.d/mine.conf"] {
+            std::fs::write(own.join(file), "").expect("a file");
+        }
+        let expected = [own.join("registries.conf"), own.join("registries.conf.d/mine.conf")];
+        assert_eq!(paths.registries_files(), expected);
     }
 
     #[test]

@@ -106,6 +106,11 @@ impl Response {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// How long the server wants to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.header("retry-after").and_then(|value| retry_after(value, SystemTime::now()))
+    }
+
     /// The announced length of the body in bytes.
     pub fn content_length(&self) -> Option<u64> {
         self.header("content-length").and_then(|value| value.parse().ok())
@@ -217,9 +222,7 @@ impl Transport {
             }
             let outcome = self.follow(request, &name);
             let asked = match &outcome {
-                Ok(response) if is_transient(response.status) => {
-                    response.header("retry-after").and_then(|value| retry_after(value, SystemTime::now()))
-                }
+                Ok(response) if is_transient(response.status) => response.retry_after(),
                 Err(TransportError::Failed { failure, .. }) if failure.is_transient() => None,
                 _ => return outcome,
             };

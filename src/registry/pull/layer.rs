@@ -30,7 +30,7 @@ pub(in crate::registry) fn fetch(
     observer: &dyn Observer,
 ) -> Result<bool, Error> {
     let digest = layer.descriptor.digest;
-    if has_layer(session, &layer.diff_id, &digest)? {
+    if has_layer(session, &layer.diff_id, &digest, Some(layer.descriptor.size))? {
         observer.layer(&digest, LayerEvent::AlreadyExists);
         return Ok(false);
     }

@@ -157,10 +157,10 @@ fn describe(kind: MediaType, raw: &RawManifest) -> Descriptor {
     Descriptor::new(kind, raw.digest, raw.bytes.len() as u64)
 }
 
-/// The layers of all images, each once.
+/// The layers of all images, each once. A blob that is called two layers is looked at twice: one of the names is wrong.
 fn wanted(images: &[(Descriptor, Manifest, ImageConfig)]) -> Vec<WantedLayer> {
-    let mut seen: HashSet<Digest> = HashSet::new();
+    let mut seen: HashSet<(Digest, Digest)> = HashSet::new();
     let pairs = images.iter().flat_map(|(_, manifest, config)| manifest.layers.iter().zip(&config.rootfs.diff_ids));
     let layers = pairs.map(|(descriptor, diff_id)| WantedLayer { descriptor: descriptor.clone(), diff_id: *diff_id });
-    layers.filter(|layer| seen.insert(layer.descriptor.digest)).collect()
+    layers.filter(|layer| seen.insert((layer.descriptor.digest, layer.diff_id))).collect()
 }
