@@ -219,7 +219,7 @@ fn a_second_command_joins() {
             listed.lines().any(|line| line.starts_with("(running)") && line.contains(" first ")),
             "{who:?}: {listed}"
         );
-        for arguments in [&["rm", "first"][..], &["rename", "first", "other"], &["commit", "first", "x"]] {
+        for arguments in [&["rm", "first"][..], &["rename", "first", "other"]] {
             runner.command(arguments).output().fails(1, &["it runs", "hint: end its command first"]);
         }
         rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
@@ -229,6 +229,39 @@ fn a_second_command_joins() {
         assert_eq!(exec(&["first", "true"]).status.code(), Some(125), "{who:?}: it does not run any more");
     }
     assert_eq!(scene.processes(), []);
+}
+
+/// What it has written by then, open files too, without what is there for its own time only; and it goes on.
+#[test]
+fn a_running_container_is_committed() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    for &who in ALL {
+        let runner = Runner::new(&scene, who);
+        let writer = "exec 3>/work/open; echo buffered >&3; chown 5:6 /work/open; i=0; (while :; do i=$((i+1)); \
+            echo $i >/work/next; echo $i >>/work/next; mv /work/next /work/whole; done) & \
+            until test -e /work/whole; do :; done; echo closed >/work/closed; touch /work/ready";
+        let mut child = runner.start("alive", writer);
+        let begun = Instant::now();
+        while !runner.home.join("store/containers/alive/upper/work/ready").exists() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{who:?}: nothing is written");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let diff = runner.command(&["diff", "alive"]).ok().text();
+        assert!(diff.contains("A /work/closed\n") && !diff.contains("/proc") && !diff.contains("hosts"), "{diff}");
+        for pause in ["--pause", "-p=true"] {
+            runner.command(&["commit", pause, "-c", "CMD [\"x\"]", "alive", "alive:1"]).ok();
+            let look =
+                "cat /work/open /work/closed; stat -c %u:%g /work/open; uniq /work/whole | wc -l; wc -l </work/whole";
+            let (code, seen) = output(&runner.run(&["--rm", "alive:1", "sh", "-c", look]));
+            assert_eq!(code, Some(0), "{who:?}: {seen}");
+            assert!(seen.ends_with("buffered\nclosed\n5:6\n1\n2\n"), "{who:?}: {seen}");
+        }
+        let listed = runner.command(&["ls", "alive:1:/"]).ok().text();
+        assert!(!listed.contains("proc") && !listed.contains("sys"), "{listed}");
+        assert!(runner.command(&["exec", "alive", "true"]).output().status.success(), "it goes on");
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+    }
 }
 
 /// The death of `run`, however it comes, is the container's.

@@ -4,11 +4,13 @@ use super::WithHint;
 use super::image_argument::{OpenImage, open_image};
 use crate::commit::empty_stack;
 use crate::diff::{ChangeSet, Comparison, Options, Override, add_linked_names, compare, keep_links};
+use crate::model::RelPath;
 use crate::mount::writable::view_changes;
-use crate::mount::{Hold, MountRecord, Registry, hold_names};
+use crate::mount::{Hold, Registry, hold_names, hold_running, mount_points_of_running};
 use crate::store::{Container, Store, StoreError};
 use crate::union::{Follow, Stack};
-use anyhow::{anyhow, bail};
+use anyhow::{Context, anyhow, bail};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// A named writable mount with what it shows and what its image shows.
@@ -22,6 +24,8 @@ pub(super) struct Changed {
     pub(super) new: Stack,
     /// Objects of the image that were copied up.
     overrides: Vec<Override>,
+    /// What is there while the container runs only.
+    mount_points: Vec<RelPath>,
     /// Names stay as they are while this lives; none when nobody has it mounted.
     _hold: Option<Hold>,
 }
@@ -60,29 +64,37 @@ pub(super) fn find_required(store: &Store, text: &str) -> anyhow::Result<Contain
 /// Opens the changes of `container`. With `hold`, no name in a live mount changes until the result is dropped.
 pub(super) fn open(store: &Store, container: Container, hold: bool) -> anyhow::Result<Changed> {
     let image = open_image(store, &container.record.manifest.to_string(), "a look at its changes")?;
-    let hold = if hold {
-        live(&container)?.map(|(registry, record)| hold_names(&registry, &record)).transpose()?
-    } else {
-        None
-    };
+    let hold = if hold { hold_live(&container)? } else { None };
+    let mount_points =
+        mount_points_of_running(&container.dir).context("cannot ask for the container's mount points")?;
+    let mount_points = mount_points.iter().filter_map(|path| RelPath::parse(path.as_bytes()).ok()).collect();
     let view = view_changes(&container.upper(), &container.work())?;
     let overrides = view.replaced.iter().map(|&(lower, upper)| Override { lower, upper }).collect();
     let old = Stack::new(image.layers.clone(), None, Follow::default())?;
     let new = old.with_upper(view.layer)?;
-    Ok(Changed { container, image, old, new, overrides, _hold: hold })
+    Ok(Changed { container, image, old, new, overrides, mount_points, _hold: hold })
 }
 
-/// The mount of `container` that is being served.
-fn live(container: &Container) -> anyhow::Result<Option<(Registry, MountRecord)>> {
+/// Holds the names of `container` when it is mounted or runs.
+fn hold_live(container: &Container) -> anyhow::Result<Option<Hold>> {
     let registry = Registry::open()?;
-    match registry.mount_of(&container.dir)? {
-        Some(record) => Ok(Some((registry, record))),
-        None if container.is_mounted()? && matches!(container.busy(), StoreError::ContainerRuns(_)) => {
-            Err(container.busy().into())
-        }
-        None if container.is_mounted()? => bail!("{} is in use, and its server cannot be found", container.record.name),
-        None => Ok(None),
+    if let Some(record) = registry.mount_of(&container.dir)? {
+        return Ok(Some(hold_names(&registry, &record)?));
     }
+    if !container.is_mounted()? {
+        return Ok(None);
+    }
+    if let Some(hold) = hold_running(&container.dir).context("cannot hold the container's names")? {
+        return Ok(Some(hold));
+    }
+    // It may have ended in this moment.
+    if !container.is_mounted()? {
+        return Ok(None);
+    }
+    if matches!(container.busy(), StoreError::ContainerRuns(_)) {
+        return Err(container.busy().into());
+    }
+    bail!("{} is in use, and its server cannot be found", container.record.name)
 }
 
 impl Changed {
@@ -103,6 +115,7 @@ impl Changed {
 
     fn since(&self, old: &Stack) -> anyhow::Result<ChangeSet> {
         let options = Options { comparison: Comparison::Sources, parents: true };
-        Ok(add_linked_names(compare(old, &self.new, options)?, &self.new, &self.overrides)?)
+        let changes = add_linked_names(compare(old, &self.new, options)?, &self.new, &self.overrides)?;
+        Ok(changes.without_mount_points(&self.mount_points))
     }
 }

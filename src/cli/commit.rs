@@ -27,6 +27,9 @@ pub(super) struct Args {
     /// Apply a Dockerfile instruction to the configuration
     #[arg(short, long, value_name = "INSTRUCTION")]
     change: Vec<String>,
+    /// Hold all names of a mount in use, or of a container that runs, as they are meanwhile; `--pause=false` does not
+    #[arg(short, long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pause: bool,
     /// One layer of everything instead of one more layer
     #[arg(long)]
     squash: bool,
@@ -38,7 +41,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let clock = Clock::from_environment()?;
     let container = find_required(&store, &args.mount)?;
     let session = store.session()?;
-    let changed = open(&store, container, true)?;
+    let changed = open(&store, container, args.pause)?;
     let parent = &changed.image.record;
     let mut config = parent.config.clone();
     for instruction in &args.change {

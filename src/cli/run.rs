@@ -6,7 +6,7 @@ use super::container_options::{ContainerOptions, variable};
 use super::error::report;
 use super::named::{self, Named};
 use super::pull_first::PullArguments;
-use crate::mount::{Inside, MountOptions};
+use crate::mount::{Holder, Inside, MountOptions};
 use crate::run::{Asked, Attached, Image, attend, block_signals, compose, parse_volume, read_in, state};
 use crate::sandbox::account::Databases;
 use crate::sandbox::{self, Root, Running, Sandbox, SharedSink, Spec};
@@ -125,14 +125,19 @@ fn run_in(args: &Args, store: &Store, named: Named, signals: crate::sys::SignalS
     let user = args.options.user.clone().unwrap_or_else(|| image_of(&named).user);
     // What holds the image and the container has to live to the end.
     let Named { fs, image: _image, lock: _lock, .. } = named;
-    let inside = Inside::serve(Arc::new(fs), &spec.identity, THREADS)?;
+    let fs = Arc::new(fs);
+    let inside = Inside::serve(Arc::clone(&fs), &spec.identity, THREADS)?;
     let sandbox = inside.give_to(Sandbox::new(spec.clone()));
     let attached = Attached { input: args.options.interactive };
     let owners = inside.ownership();
     let ended = attend(sandbox, attached, signals, |running| {
         let shared = owners.map(|owners| SharedSink::new(&directory, owners)).transpose();
         let shared = shared.inspect_err(|error| log::warn!("further commands will not keep owners: {error}"));
-        Ok((shared, record(&directory, running, &spec, &user)?))
+        let handle = running.handle();
+        let mount_points = running.mount_points().to_vec();
+        let holder = Holder::new(&directory, fs, mount_points, move || handle.sync());
+        let holder = holder.inspect_err(|error| log::warn!("it cannot be committed while it runs: {error}"));
+        Ok((shared, holder, record(&directory, running, &spec, &user)?))
     });
     let served = inside.finish();
     let outcome = ended?;

@@ -84,6 +84,28 @@ impl ChangeSet {
         self
     }
 
+    /// Without mere mount points, which were made to mount something on them and say nothing of themselves: of those among `paths` the
+    /// added ones that nothing is added in, and the parents that only they needed.
+    #[must_use]
+    pub fn without_mount_points(self, paths: &[RelPath]) -> Self {
+        if paths.is_empty() {
+            return self;
+        }
+        let mut needed = std::collections::BTreeSet::new();
+        let mut kept = Vec::new();
+        // What is in a directory comes after it.
+        for change in self.changes.into_iter().rev() {
+            let mere = change.parent_only || (change.kind == ChangeKind::Added && paths.contains(&change.path));
+            if mere && !needed.contains(&change.path) {
+                continue;
+            }
+            needed.extend(change.path.parent());
+            kept.push(change);
+        }
+        kept.reverse();
+        Self { changes: kept }
+    }
+
     pub(super) fn into_inner(self) -> Vec<Change> {
         self.changes
     }
@@ -95,5 +117,41 @@ impl<'a> IntoIterator for &'a ChangeSet {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ChangeKind::{Added, Deleted, Modified};
+
+    #[test]
+    fn mount_points_are_left_out_unless_something_is_in_them() {
+        let path = |text: &str| RelPath::parse(text.as_bytes()).expect("a path");
+        let change = |&(text, kind, parent_only): &(&str, ChangeKind, bool)| Change {
+            path: path(text),
+            kind,
+            old: None,
+            new: None,
+            opaque: false,
+            parent_only,
+        };
+        let changes = [
+            ("dev", Added, false),
+            ("etc", Modified, true),
+            ("etc/hosts", Added, false),
+            ("home", Modified, true),
+            ("home/new", Added, false),
+            ("proc", Deleted, false),
+            ("run", Added, false),
+            ("run/secrets", Added, false),
+            ("run/secrets/key", Added, false),
+            ("run/pid", Added, false),
+        ];
+        let set = ChangeSet::new(changes.iter().map(change).collect());
+        let points = ["dev", "etc/hosts", "proc", "run", "run/secrets", "run/secrets/key"].map(path);
+        let left: Vec<String> =
+            set.without_mount_points(&points).iter().map(|change| change.path.to_string()).collect();
+        assert_eq!(left, ["/home", "/home/new", "/proc", "/run", "/run/pid"]);
     }
 }

@@ -5,6 +5,7 @@ use crate::fs::LayerFs;
 use crate::fuse::Counters;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub enum Request {
     WaitForEnd,
     /// To hold all names as they are until the connection ends.
     HoldNames,
+    /// What is there for as long as a container runs only.
+    MountPoints,
 }
 
 /// What a server answers.
@@ -35,6 +38,8 @@ pub enum Response {
     Waiting,
     /// No name changes until the connection ends.
     Held,
+    /// Paths below the root.
+    MountPoints(Vec<OsString>),
     /// It cannot do that.
     Error(String),
 }
@@ -75,6 +80,7 @@ fn answer_one(stream: UnixStream, services: &Services) -> io::Result<Option<Unix
             Response::Stats(counts.collect())
         }
         Ok(Request::WaitForEnd) => Response::Waiting,
+        Ok(Request::MountPoints) => Response::MountPoints(Vec::new()),
         Ok(Request::HoldNames) => return hold_until_end(stream, Arc::clone(&services.fs)).map(|()| None),
         Err(error) => Response::Error(error.to_string()),
     };
@@ -83,7 +89,7 @@ fn answer_one(stream: UnixStream, services: &Services) -> io::Result<Option<Unix
 }
 
 /// Holds all names in a thread of its own until the other side is gone.
-fn hold_until_end(mut stream: UnixStream, fs: Arc<LayerFs>) -> io::Result<()> {
+pub(super) fn hold_until_end(mut stream: UnixStream, fs: Arc<LayerFs>) -> io::Result<()> {
     stream.set_read_timeout(None)?;
     std::thread::Builder::new().name("hold".to_owned()).spawn(move || {
         let _held = fs.hold_names();
@@ -101,6 +107,13 @@ pub struct Hold {
     _connection: UnixStream,
 }
 
+impl Hold {
+    /// As long as `connection`, whose other side holds them.
+    pub(super) fn new(connection: UnixStream) -> Self {
+        Self { _connection: connection }
+    }
+}
+
 /// Makes the server of `record` hold all names as they are. What was written before is with the server then, be it closed or not.
 pub fn hold_names(registry: &Registry, record: &MountRecord) -> Result<Hold, MountError> {
     let failed =
@@ -108,13 +121,13 @@ pub fn hold_names(registry: &Registry, record: &MountRecord) -> Result<Hold, Mou
     let root = std::fs::File::open(&record.mount_point).map_err(failed)?;
     rustix::fs::syncfs(&root).map_err(|error| failed(error.into()))?;
     match ask(registry, record, &Request::HoldNames)? {
-        (Response::Held, connection) => Ok(Hold { _connection: connection }),
+        (Response::Held, connection) => Ok(Hold::new(connection)),
         (Response::Error(text), _) => Err(failed(io::Error::other(text))),
         _ => Err(failed(io::ErrorKind::InvalidData.into())),
     }
 }
 
-fn send(mut stream: &UnixStream, message: &impl Serialize) -> io::Result<()> {
+pub(super) fn send(mut stream: &UnixStream, message: &impl Serialize) -> io::Result<()> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
     stream.write_all(&line)

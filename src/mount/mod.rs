@@ -13,6 +13,7 @@ mod attach;
 pub mod background;
 mod control;
 mod error;
+mod hold;
 pub mod image;
 mod inside;
 mod options;
@@ -26,6 +27,7 @@ pub mod writable;
 
 pub use control::{Hold, Request as ControlRequest, Response as ControlResponse, ask, hold_names};
 pub use error::MountError;
+pub use hold::{Holder, hold_running, mount_points_of_running};
 pub use inside::Inside;
 pub use options::MountOptions;
 pub use registry::{MountRecord, Registry};

@@ -5,16 +5,19 @@
 
 use super::command;
 use super::protocol::{Failure, Order, Report, Trying, receive, send};
+use super::resolve::Stub;
 use super::root;
 use super::spec::{Network, Spec};
 use super::stage::read_spec;
-use crate::sys::namespace::{inherited, loopback_up, unshare};
+use crate::sys::namespace::{Fork, fork, inherited, loopback_up, unshare};
 use crate::sys::spawn::{Ended, read_signal, reap, send_signal, signals_as_descriptor};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal};
 use rustix::thread::UnshareFlags;
+use std::ffi::OsStr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::time::Instant;
 
@@ -32,7 +35,7 @@ pub(super) fn main(control: &OwnedFd) -> Result<i32, Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).trying(what)?;
     let signals = signals_as_descriptor().trying(what)?;
     unshare(UnshareFlags::NEWNS).trying(|| "make a mount namespace".into())?;
-    enter_root(&spec)?;
+    enter_root(&spec, control)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).trying(what)?;
     rustix::system::sethostname(spec.hostname.as_bytes()).trying(|| format!("set the host name {}", spec.hostname))?;
     if spec.network == Network::None {
@@ -65,13 +68,20 @@ pub(super) fn wait_for_go(control: &OwnedFd) -> Result<(), Failure> {
 }
 
 /// What had to be made in the root is told whether all went well or not: it is taken away at the end.
-fn enter_root(spec: &Spec) -> Result<(), Failure> {
+fn enter_root(spec: &Spec, control: &OwnedFd) -> Result<(), Failure> {
     let report = inherited(STUBS).trying(|| "prepare init".into())?;
     let mut stubs = Vec::new();
     let entered = root::enter(spec, &mut stubs);
     let noted = serde_json::to_writer(std::fs::File::from(report), &stubs);
     entered?;
-    noted.map_err(|_| Failure::new("report the mount points", Errno::IO))
+    noted.map_err(|_| Failure::new("report the mount points", Errno::IO))?;
+    tell_mount_points(control, &stubs)
+}
+
+/// Tells the starter what is there for as long as the container runs only.
+pub(super) fn tell_mount_points(control: &OwnedFd, stubs: &[Stub]) -> Result<(), Failure> {
+    let paths = stubs.iter().map(Stub::path).collect();
+    send(control, &Report::MountPoints(paths), None).trying(|| "report the mount points".into())
 }
 
 /// Until the command has ended.
@@ -95,7 +105,7 @@ pub(super) fn watch(
             other => drop(other.trying(|| "wait for events".into())?),
         }
         let (signal_waits, order_waits) = (!descriptors[0].revents().is_empty(), !descriptors[1].revents().is_empty());
-        if order_waits && !obey(control, command)? {
+        if order_waits && !obey(spec, control, command)? {
             return Ok(KILLED);
         }
         if signal_waits && let Some(ended) = take_signals(signals, command)? {
@@ -106,14 +116,30 @@ pub(super) fn watch(
 }
 
 /// Carries out one order; false when the starter is gone.
-fn obey(control: &OwnedFd, command: i32) -> Result<bool, Failure> {
+fn obey(spec: &Spec, control: &OwnedFd, command: i32) -> Result<bool, Failure> {
     match receive::<Order>(control, RecvFlags::DONTWAIT) {
         Ok(Some((Order::Signal(signal), _))) => pass_on(signal, command),
+        Ok(Some((Order::Sync, Some(done)))) => sync_root(spec, done),
         Ok(Some(_)) | Err(Errno::AGAIN) => {}
         Ok(None) => return Ok(false),
         Err(error) => return Err(Failure::new("receive an order", error)),
     }
     Ok(true)
+}
+
+/// Syncs the root in a process of its own: nobody else waits for the disk. Its end closes `done`.
+fn sync_root(spec: &Spec, done: OwnedFd) {
+    match fork() {
+        Ok(Fork::Child) => {
+            // A runtime's container has another first process; ours is outside, where the root lies at its path.
+            let root = if spec.runtime.is_some() { spec.root.path() } else { OsStr::new("/") };
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let synced = rustix::fs::open(root, flags, Mode::empty()).and_then(rustix::fs::syncfs);
+            std::process::exit(i32::from(synced.is_err()));
+        }
+        // Without a process to spare nothing is synced: what was not written back by now is not in the commit.
+        Ok(Fork::Parent(_)) | Err(_) => drop(done),
+    }
 }
 
 /// Reaps who has ended and passes on every other signal; returns how the command ended, once it has.

@@ -12,7 +12,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -97,6 +97,7 @@ impl Sandbox {
             stderr: None,
             terminal: None,
             init: None,
+            mount_points: Vec::new(),
             child,
             group: None,
             supervisor: None,
@@ -169,6 +170,15 @@ impl Handle {
         }
     }
 
+    /// Waits until everything written in the container so far is with whoever serves its root.
+    pub fn sync(&self) -> io::Result<()> {
+        let (done, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        protocol::send(&*self.control, &Order::Sync, Some(theirs.as_fd()))?;
+        drop(theirs);
+        // It is closed when it is done, or when everything has ended.
+        io::copy(&mut std::fs::File::from(done), &mut io::sink()).map(drop)
+    }
+
     /// Kills everything inside.
     pub fn kill(&self) {
         // Init takes the end of the stream for the starter's death.
@@ -189,6 +199,7 @@ pub struct Running {
     /// The master side of the command's terminal.
     pub terminal: Option<OwnedFd>,
     init: Option<i32>,
+    mount_points: Vec<OsString>,
     child: Child,
     supervisor: Option<Supervisor>,
     outcome: Option<Outcome>,
@@ -223,6 +234,7 @@ impl Running {
                         serve(device);
                     }
                 }
+                (Report::MountPoints(paths), _) => self.mount_points = paths,
                 (Report::User(found), _) => user = found,
                 (Report::Terminal, terminal) => self.terminal = terminal,
                 (Report::Listener { root_device }, Some(listener)) => {
@@ -257,6 +269,11 @@ impl Running {
     /// The number of the first process inside, as this process sees it; another command can join its namespaces.
     pub fn init(&self) -> Option<i32> {
         self.init
+    }
+
+    /// What was made in the root to mount something on, below the root. It is gone when the container is, if nothing was put into it.
+    pub fn mount_points(&self) -> &[OsString] {
+        &self.mount_points
     }
 
     /// Waits for the end of the command and of everything it started.

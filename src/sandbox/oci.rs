@@ -3,7 +3,7 @@
 //! The stage makes the user namespace and the mount of the root as ever, writes a bundle and runs `RUNTIME run` instead of init. The bundle lies in
 //! a tmpfs of the stage's own mount namespace: secrets in it never reach a disk, and it is gone with the stage.
 
-use super::init::watch;
+use super::init::{tell_mount_points, watch};
 use super::protocol::{Failure, Report, Trying, send};
 use super::resolve::{RootDir, Stub, TargetKind};
 use super::seccomp::{Policy, as_oci};
@@ -37,7 +37,9 @@ pub(super) fn main(runtime: &OsStr, spec: &Spec, control: &OwnedFd) -> Result<i3
     let root = rustix::fs::open(spec.root.path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let root = root.and_then(RootDir::new).trying(what)?;
     let mut stubs = Vec::new();
-    let code = mount_points(&root, spec, &mut stubs).and_then(|()| carry_out(runtime, spec, control));
+    let code = mount_points(&root, spec, &mut stubs)
+        .and_then(|()| tell_mount_points(control, &stubs))
+        .and_then(|()| carry_out(runtime, spec, control));
     root.remove_stubs(&stubs);
     code
 }

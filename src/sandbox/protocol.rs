@@ -10,6 +10,7 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -31,6 +32,8 @@ pub(super) enum Report {
     Init(i32),
     /// The root is mounted; the open /dev/fuse comes along.
     Mounted,
+    /// What was made in the root to mount something on, below the root.
+    MountPoints(Vec<OsString>),
     /// Who the command runs as, where that was looked up inside.
     User(User),
     /// The master side of the command's terminal comes along.
@@ -55,6 +58,8 @@ pub(super) enum Order {
     /// Init is where it belongs (its control group) and may start the command.
     Go,
     Signal(i32),
+    /// What the container has written is to be with its file system. The end of a pipe comes along, which is closed when it is.
+    Sync,
 }
 
 /// What went wrong while the sandbox was made or the command was started.

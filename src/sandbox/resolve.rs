@@ -41,6 +41,13 @@ pub(super) struct Stub {
     after: (i64, i64),
 }
 
+impl Stub {
+    /// Where it is, below the root.
+    pub(super) fn path(&self) -> OsString {
+        std::path::Path::new(&self.parent).join(&self.name).into()
+    }
+}
+
 impl RootDir {
     pub(super) fn new(fd: OwnedFd) -> Result<Self> {
         let path = path_of(&fd)?;
