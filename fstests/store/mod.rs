@@ -3,6 +3,7 @@
 mod bad_input;
 mod check;
 mod formats;
+mod full_disk;
 mod killed;
 mod lifecycle;
 mod saving;

@@ -1,5 +1,6 @@
 //! What to do about the failures of the store and of images: one place, so that every verb gives the same advice.
 
+use crate::archive::tar;
 use crate::commit;
 use crate::diff;
 use crate::image::ImageError;
@@ -14,8 +15,9 @@ pub(super) fn of(error: &anyhow::Error) -> Option<String> {
         let commit = || cause.downcast_ref::<commit::Error>().and_then(for_commit);
         let store = || cause.downcast_ref::<StoreError>().and_then(for_store);
         let reference = || cause.downcast_ref::<InvalidReference>().map(for_reference);
+        let diff = || cause.downcast_ref::<diff::Error>().and_then(for_diff);
         let mount = || cause.downcast_ref::<MountError>().and_then(MountError::hint);
-        image.or_else(store).or_else(commit).or_else(reference).or_else(mount)
+        image.or_else(store).or_else(commit).or_else(diff).or_else(reference).or_else(mount)
     })
 }
 
@@ -24,11 +26,25 @@ fn for_commit(error: &commit::Error) -> Option<String> {
     match error {
         commit::Error::Image(error) => for_image(error),
         commit::Error::Store(error) => for_store(error),
-        commit::Error::Diff(diff::Error::Changing { .. }) => {
-            Some("let whoever writes to it finish, then commit again".to_owned())
-        }
-        commit::Error::Diff(_) | commit::Error::Thread => None,
+        commit::Error::Diff(error) => for_diff(error),
+        commit::Error::Thread => None,
     }
+}
+
+fn for_diff(error: &diff::Error) -> Option<String> {
+    let text = match error {
+        diff::Error::Changing { .. } => "let whoever writes to it finish, then try again",
+        diff::Error::Archive(tar::Error::Write { source }) if is_full(source) => ELSEWHERE,
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+/// What is written outside of the store does not fit.
+const ELSEWHERE: &str = "make room there, or write to another place with --output";
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 fn for_store(error: &StoreError) -> Option<String> {
@@ -65,8 +81,8 @@ fn for_store(error: &StoreError) -> Option<String> {
 
 fn for_image(error: &ImageError) -> Option<String> {
     let text = match error {
-        _ if error.is_disk_full() => "`layerfs df` shows what takes the space, `layerfs prune` frees what nobody needs",
         ImageError::Store(error) => return for_store(error),
+        ImageError::Write { source, .. } if is_full(source) => ELSEWHERE,
         ImageError::Reference { source, .. } => return Some(for_reference(source)),
         ImageError::NotAnImage { .. } => {
             "load takes docker-archives, OCI archives and OCI layout directories; `layerfs import` takes a tar of a root file system"
@@ -92,7 +108,7 @@ fn for_image(error: &ImageError) -> Option<String> {
         ImageError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             "check the path; `-` reads standard input"
         }
-        ImageError::Tar { source: crate::archive::tar::Error::Limit { .. }, .. } => {
+        ImageError::Tar { source: tar::Error::Limit { .. }, .. } => {
             "an honest layer that large is taken with --limit WHAT=NUMBER"
         }
         _ if error.is_refused_entry() => "no tool should unpack such a layer: build the image again",

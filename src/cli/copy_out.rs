@@ -131,7 +131,12 @@ impl Copier<'_> {
             FileKind::File => {
                 let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(place)?;
                 let mut data = NodeReader::new(self.stack, node).context("no data")?;
-                self.copied.bytes += io::copy(&mut data, &mut file)?;
+                let copied = io::copy(&mut data, &mut file);
+                if copied.is_err() {
+                    // Half a file is worse than none; why it is half is what there is to tell.
+                    let _ = fs::remove_file(place);
+                }
+                self.copied.bytes += copied?;
             }
             FileKind::Symlink => {
                 let Node::Other { source, .. } = node else { return Ok(false) };

@@ -53,10 +53,34 @@ impl Bundle {
         Ok(())
     }
 
-    /// Writes a directory. `index.json` moves last, so that a layout that is there stays whole whatever happens.
+    /// Writes a directory. `index.json` moves last, so that a layout that is there stays whole whatever happens. Of one that is
+    /// new, a failure leaves nothing.
     pub(super) fn write_directory(&self, directory: &Path, progress: &dyn Progress) -> ImageResult<()> {
-        let blobs = directory.join("blobs/sha256");
         let index = merged_index(directory, &self.index)?;
+        let written = self.write_layout(directory, &index, progress);
+        if written.is_err() {
+            self.remove_unfinished(directory);
+        }
+        written
+    }
+
+    /// Removes what was written of a layout that has no index. Only what is known to be of it, and only directories that are
+    /// empty then; the failure that led here is the one to tell.
+    fn remove_unfinished(&self, directory: &Path) {
+        if directory.join("index.json").exists() {
+            return;
+        }
+        let blobs = directory.join("blobs/sha256");
+        for file in self.blobs.keys().map(|digest| blobs.join(digest.hex())).chain([directory.join("oci-layout")]) {
+            let _ = fs::remove_file(file);
+        }
+        for empty in [blobs.as_path(), &directory.join("blobs"), directory] {
+            let _ = fs::remove_dir(empty);
+        }
+    }
+
+    fn write_layout(&self, directory: &Path, index: &Index, progress: &dyn Progress) -> ImageResult<()> {
+        let blobs = directory.join("blobs/sha256");
         fs::create_dir_all(&blobs).map_err(|source| write_error(&blobs, source))?;
         let bar = progress.layer("saving", Some(self.size()));
         for (digest, source) in &self.blobs {

@@ -174,17 +174,6 @@ pub enum ImageError {
 pub type ImageResult<T> = Result<T, ImageError>;
 
 impl ImageError {
-    /// Whether the disk or a quota was full.
-    pub fn is_disk_full(&self) -> bool {
-        match self {
-            Self::Store(error) => error.is_disk_full(),
-            Self::Write { source, .. } => {
-                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            }
-            _ => false,
-        }
-    }
-
     /// Whether an entry of a layer is one that no layer may have, or there is too much of something.
     pub fn is_refused_entry(&self) -> bool {
         match self {

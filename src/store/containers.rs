@@ -2,6 +2,7 @@
 
 use super::error::{AtPath, StoreError, StoreResult};
 use super::files::{FileLock, parse_json, read_optional, replace, sync_dir};
+use super::gc::remove_tree;
 use super::images::ImageRecord;
 use super::layout::{Store, unique_name};
 use crate::oci::Digest;
@@ -115,13 +116,12 @@ impl Store {
             return Err(StoreError::ContainerExists(record.name.clone()));
         }
         let stage = self.stage_path();
-        fs::create_dir(&stage).at(&stage)?;
-        for name in ["upper", "work"] {
-            let dir = stage.join(name);
-            fs::create_dir(&dir).at(&dir)?;
+        let made = make_container(&stage, record).and_then(|()| fs::rename(&stage, &target).at(&target));
+        if made.is_err() {
+            // The first error is the one to tell; what is left behind is collected by `prune`.
+            let _ = remove_tree(&stage);
         }
-        write_record(&stage, record)?;
-        fs::rename(&stage, &target).at(&target)?;
+        made?;
         sync_dir(&self.path("containers"))?;
         Ok(Container { record: record.clone(), dir: target })
     }
@@ -206,6 +206,14 @@ fn read_container(dir: &Path) -> StoreResult<Option<Container>> {
         name.clone_into(&mut record.name);
     }
     Ok(Some(Container { record, dir: dir.to_owned() }))
+}
+
+/// Makes the directory `dir` of a container.
+fn make_container(dir: &Path, record: &ContainerRecord) -> StoreResult<()> {
+    for path in [dir.to_owned(), dir.join("upper"), dir.join("work")] {
+        fs::create_dir(&path).at(&path)?;
+    }
+    write_record(dir, record)
 }
 
 fn write_record(dir: &Path, record: &ContainerRecord) -> StoreResult<()> {

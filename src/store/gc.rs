@@ -65,6 +65,15 @@ impl Freed {
         };
         self.items.iter().map(size).sum()
     }
+
+    /// The tables of contents among the things, which lie below `place`.
+    fn tables(&self, place: &Path) -> Vec<PathBuf> {
+        let path = |item: &Garbage| match item {
+            Garbage::Blob { path, .. } if path.starts_with(place) => Some(path.clone()),
+            _ => None,
+        };
+        self.items.iter().filter_map(path).collect()
+    }
 }
 
 /// How much space the store takes, in bytes on disk.
@@ -145,7 +154,7 @@ impl Store {
         }
         if !options.dry_run {
             if !dropped.is_empty() {
-                self.write_entries(&lock, &kept)?;
+                self.write_fewer_entries(&lock, &kept, &freed.tables(&self.path("toc")))?;
             }
             remove_items(&freed)?;
         }

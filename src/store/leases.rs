@@ -47,9 +47,11 @@ impl Store {
             path: path.clone(),
             detail: "a new lease is locked already".to_owned(),
         })?;
+        // From here on whatever fails takes the file with it.
+        let lease = UseLease { path: path.clone(), _lock: lock };
         let bytes = serde_json::to_vec(&record).map_err(std::io::Error::other).at(&path)?;
         fs::write(&path, bytes).at(&path)?;
-        Ok(UseLease { path, _lock: lock })
+        Ok(lease)
     }
 
     /// The leases whose processes live, and the files of those whose processes are gone. Called under the exclusive

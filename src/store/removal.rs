@@ -1,11 +1,13 @@
 //! Removing images as Docker removes them: names first, the image with its last name.
 
 use super::error::{StoreError, StoreResult};
+use super::files::{FileLock, remove_optional};
 use super::gc::Users;
 use super::layout::Store;
 use super::references::IndexEntry;
 use crate::oci::{Descriptor, Digest, Manifest, ManifestKind, Reference};
 use std::fmt;
+use std::path::PathBuf;
 
 /// One line of what `rmi` did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,16 +51,40 @@ impl Store {
         }
         let kept: Vec<IndexEntry> = entries.iter().filter(|entry| !targets.contains(entry)).cloned().collect();
         let mut removed = untagged(&targets, last_name);
-        self.write_entries(&lock, &kept)?;
-        if let Some(entry) = targets.first().filter(|_| last_name) {
-            let mut parts = Parts::default();
-            self.collect_parts(&entry.target, &mut parts);
-            let reachable = self.reachable(&kept, &users, true)?;
-            let gone = self.collect(&parts.blobs, &reachable)?;
-            let told = parts.told.iter().filter(|(_, blob)| gone.contains(blob));
-            removed.extend(told.map(|(told, _)| Removed::Deleted(*told)));
-        }
+        let Some(entry) = targets.first().filter(|_| last_name) else {
+            self.write_entries(&lock, &kept)?;
+            return Ok(removed);
+        };
+        let mut parts = Parts::default();
+        self.collect_parts(&entry.target, &mut parts);
+        let reachable = self.reachable(&kept, &users, true)?;
+        let unneeded = parts.blobs.iter().filter(|digest| !reachable.contains(digest));
+        let tables: Vec<PathBuf> = unneeded.map(|digest| self.toc_path(digest)).collect();
+        self.write_fewer_entries(&lock, &kept, &tables)?;
+        let gone = self.collect(&parts.blobs, &reachable)?;
+        let told = parts.told.iter().filter(|(_, blob)| gone.contains(blob));
+        removed.extend(told.map(|(told, _)| Removed::Deleted(*told)));
         Ok(removed)
+    }
+
+    /// Writes what is left of the entries. On a full disk not even the shorter index fits beside the old one, and nothing could be removed
+    /// any more: then `tables` make room, tables of contents that nobody needs without the entries that go. Should these stay
+    /// after all, the tables are made anew.
+    pub(super) fn write_fewer_entries(
+        &self,
+        lock: &FileLock,
+        kept: &[IndexEntry],
+        tables: &[PathBuf],
+    ) -> StoreResult<()> {
+        match self.write_entries(lock, kept) {
+            Err(error) if error.is_disk_full() => {
+                for path in tables {
+                    remove_optional(path)?;
+                }
+                self.write_entries(lock, kept)
+            }
+            written => written,
+        }
     }
 
     /// The entries that go, and whether `text` was a name. By ID these are all entries of the image.
