@@ -225,6 +225,7 @@ fn wrong_usage() {
     for arguments in
         [&["unheard-of"] as &[&str], &["load", "--unheard-of"], &["mount"], &["mount", "one"], &["tag", "one"]]
     {
-        scene.layerfs(arguments).output().fails(2, &["Usage"]);
+        let told = scene.layerfs(arguments).output().fails(2, &["layerfs: ", "\nhint: usage: layerfs "]).error_text();
+        assert!(told.lines().skip(1).all(|line| line.starts_with("hint: ")), "{told}");
     }
 }

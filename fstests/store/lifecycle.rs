@@ -80,7 +80,12 @@ fn shared_layers_stay_and_prune_tells_what_it_frees() {
     assert!(contents(&store_of(&scene)).len() < before.len());
     assert_eq!(scene.layerfs(["images", "-q"]).ok().text().lines().count(), 1);
     scene.layerfs(["fsck"]).ok();
-    scene.layerfs(["prune", "--all", "--force"]).ok();
+    for answer in ["", "n\n", "\n"] {
+        let asked = scene.layerfs(["prune", "--all"]).stdin(answer).output();
+        asked.fails(1, &["Continue? [y/N]", "layerfs: nothing was removed", "hint: --force"]);
+    }
+    assert_eq!(scene.layerfs(["images", "-q"]).ok().text().lines().count(), 1);
+    scene.layerfs(["prune", "--all"]).stdin("y\n").ok();
     assert_eq!(contents(&store_of(&scene)), Vec::<std::path::PathBuf>::new());
 }
 
@@ -116,4 +121,58 @@ fn a_named_mount_is_exported_with_its_changes() {
     assert!(names.lines().any(|name| name == "new") && names.lines().any(|name| name == "etc/name"), "{names}");
     assert!(!names.contains("big") && !names.contains(".wh."), "{names}");
     scene.layerfs(["rm", "box"]).ok();
+}
+
+#[test]
+fn conflicts_and_names_are_told_as_docker_tells_them() {
+    let Some(scene) = Scene::begin(&[Need::Fuse]) else { return };
+    two_layers().write_oci(&scene.path("layout"), "app:1");
+    scene.layerfs(["load", "layout"]).ok();
+    let id = scene.layerfs(["images", "-q"]).ok().text().trim().to_owned();
+    let refused = |arguments: &[&str], told: &str| {
+        scene.layerfs(arguments).output().fails(1, &[&format!("layerfs: {told}"), "hint: "]);
+    };
+    refused(
+        &["tag", "app:1", "sha256:abc"],
+        "\"sha256:abc\": refusing to create an ambiguous tag using digest algorithm as name",
+    );
+    refused(
+        &["tag", "app:1", "a@sha256:abc"],
+        "error parsing reference: \"a@sha256:abc\" is not a valid repository/tag",
+    );
+    let mount = scene.mount(["mount", "--rw", "--name", "work", "app:1"], "mnt");
+    let in_use = "container work is in use: it is mounted";
+    refused(&["rm", "work"], in_use);
+    refused(&["rename", "work", "other"], in_use);
+    mount.unmount();
+    let by_name = "conflict: unable to remove repository reference \"app:1\" (must force) - container work is using its referenced image ";
+    refused(&["rmi", "app:1"], &(by_name.to_owned() + &id));
+    let by_id = "(must be forced) - image is being used by stopped container work";
+    refused(&["rmi", &id], &format!("conflict: unable to delete {id} {by_id}"));
+    refused(&["rename", "work", "work"], "renaming a container with the same name as its current name");
+    refused(&["rename", "work", "w"], "invalid container name (w), only [a-zA-Z0-9][a-zA-Z0-9_.-]+ are allowed");
+    refused(&["rename", "nothing", "other"], "no such container: nothing");
+    scene.layerfs(["rename", "work", "other"]).ok();
+}
+
+#[test]
+fn regression_a_named_mount_needs_no_name_of_its_image() {
+    let Some(scene) = Scene::begin(&[Need::Fuse]) else { return };
+    two_layers().write_oci(&scene.path("layout"), "app:latest");
+    Image::new().layer("file other =x").write_oci(&scene.path("other-layout"), "app:latest");
+    scene.layerfs(["load", "layout"]).ok();
+    let changed = |asked: &str, number: usize| {
+        let mount = scene.mount(["mount", "--rw", "--name", "work", asked], "mnt");
+        assert_eq!(std::fs::read(mount.join("etc/name")).unwrap(), b"two");
+        std::fs::write(mount.join(number.to_string()), "x").unwrap();
+        assert!((0..number).all(|earlier| mount.join(earlier.to_string()).exists()));
+        mount.unmount();
+    };
+    changed("app", 0);
+    // The name moves to another image, and then is gone.
+    scene.layerfs(["load", "other-layout"]).ok();
+    changed("app:latest", 1);
+    scene.layerfs(["rmi", "app"]).ok();
+    scene.layerfs(["prune", "--all", "--force"]).ok();
+    changed("docker.io/library/app", 2);
 }

@@ -74,7 +74,9 @@ fn for_store(error: &StoreError) -> Option<String> {
         StoreError::ContainerRuns(_) => "end its command first",
         StoreError::ContainerBusy(name) => return Some(format!("unmount it first: `layerfs umount {name}`")),
         StoreError::Reference { source, .. } => return Some(for_reference(source)),
-        StoreError::Io { .. } | StoreError::ContainerName(_) | StoreError::CacheKey(_) => return None,
+        StoreError::ContainerName(_) => "a name has two characters or more, the first of them a letter or a digit",
+        StoreError::SameName => "give another name",
+        StoreError::Io { .. } | StoreError::CacheKey(_) => return None,
     };
     Some(text.to_owned())
 }
@@ -118,10 +120,14 @@ fn for_image(error: &ImageError) -> Option<String> {
     Some(text.to_owned())
 }
 
+/// What a reference looks like.
+pub(super) const REFERENCE: &str = "a reference is [HOST[:PORT]/]PATH[:TAG][@DIGEST], the path in lower case";
+
 fn for_reference(error: &InvalidReference) -> String {
     let text = match error {
         InvalidReference::Digest(InvalidDigest::Algorithm(_)) => "give the image's sha256 digest, or its tag",
-        _ => "a reference is [HOST[:PORT]/]PATH[:TAG][@DIGEST], the path in lower case",
+        InvalidReference::LooksLikeDigest => "sha256:… stands for an ID; choose another name",
+        _ => REFERENCE,
     };
     text.to_owned()
 }

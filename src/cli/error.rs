@@ -39,13 +39,23 @@ impl<T, E: Into<anyhow::Error>> WithHint<T> for Result<T, E> {
 
 /// Writes `error` and the hints in its chain, or the advice that goes with its kind, to standard error.
 pub(super) fn report(error: &anyhow::Error) {
-    // Names in images and on the command line are anybody's: here is the last place before the terminal.
-    let mut text = format!("layerfs: {}\n", shown(error));
     let hints: Vec<String> =
         error.chain().filter_map(|cause| cause.downcast_ref::<Hinted>()).map(|hinted| hinted.hint.clone()).collect();
     let advice = if hints.is_empty() { super::advice::of(error).into_iter().collect() } else { hints };
-    for hint in advice {
-        text = text + "hint: " + &harmless(&hint) + "\n";
+    write(&shown(error), &advice);
+}
+
+/// Writes a message and hints to standard error.
+pub(super) fn write_report(message: &str, hints: &[String]) {
+    write(&harmless(message), hints);
+}
+
+/// As [`write_report`], of a message that a terminal may get as it is.
+fn write(message: &str, hints: &[String]) {
+    // Names in images and on the command line are anybody's: here is the last place before the terminal.
+    let mut text = format!("layerfs: {message}\n");
+    for hint in hints {
+        text = text + "hint: " + &harmless(hint) + "\n";
     }
     // Nobody is left to tell when standard error itself is closed.
     let _ = std::io::stderr().write_all(text.as_bytes());

@@ -60,6 +60,7 @@ mod table;
 mod tag;
 mod transfer;
 mod umount;
+mod usage;
 mod whence;
 
 use crate::model::harmless;
@@ -151,7 +152,10 @@ pub fn main() -> ExitCode {
         return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     clap_complete::CompleteEnv::with_factory(Cli::command).var(completions::VARIABLE).complete();
-    let cli = Cli::parse_from(overlay::translate(arguments));
+    let cli = match Cli::try_parse_from(overlay::translate(arguments)) {
+        Ok(cli) => cli,
+        Err(error) => return usage::report(&error),
+    };
     init_log(cli.global.verbose);
     match run(&cli) {
         Ok(code) => code,

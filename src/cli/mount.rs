@@ -72,7 +72,7 @@ impl Args {
 pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let options = args.mount_options()?;
     if !args.foreground && !background::is_background() {
-        args.pull.ensure(&global.store()?, &args.image, None)?;
+        ensure_image(args, &global.store()?)?;
         return start_in_background();
     }
     if background::is_background() {
@@ -80,7 +80,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     }
     let store = global.store()?;
     if !background::is_background() {
-        args.pull.ensure(&store, &args.image, None)?;
+        ensure_image(args, &store)?;
     }
     if args.rw {
         return mount_writable(args, &store, options);
@@ -96,6 +96,15 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let stack = stack(image.layers.clone(), args.view())?;
     serve(LayerFs::new(stack), &plan)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fetches the image where it is not there. A named mount keeps its own, whatever has happened to the name of it.
+fn ensure_image(args: &Args, store: &Store) -> anyhow::Result<()> {
+    let name = args.name.as_deref().filter(|_| args.rw);
+    if !name.is_some_and(|name| named::is_made_of(store, name, &args.image)) {
+        args.pull.ensure(store, &args.image, None)?;
+    }
+    Ok(())
 }
 
 fn mount_writable(args: &Args, store: &Store, options: MountOptions) -> anyhow::Result<ExitCode> {

@@ -5,6 +5,7 @@ use crate::fs::LayerFs;
 use crate::mount::MountOptions;
 use crate::mount::MountPlan;
 use crate::mount::writable::{Changes, writable};
+use crate::oci::Reference;
 use crate::store::{Container, ContainerRecord, Store, StoreError};
 use anyhow::bail;
 use std::path::Path;
@@ -66,15 +67,21 @@ pub(super) fn open(
     Ok(Named { fs: opened?, plan, name, image, lock })
 }
 
-/// The image that the container was made of, which `asked` has to name.
 /// Who uses an image that is mounted on `mount_point`, as conflicts name it from any directory.
 pub(super) fn user_of(mount_point: &Path) -> String {
     std::path::absolute(mount_point).unwrap_or_else(|_| mount_point.to_owned()).display().to_string()
 }
 
+/// Whether there is a mount `name` that was made of the image called `image`.
+pub(super) fn is_made_of(store: &Store, name: &str, image: &str) -> bool {
+    store.container(name).is_ok_and(|container| is_same_name(image, &container.record.image))
+}
+
+/// The image that the container was made of, which `asked` has to name. The name it was made by is always right, whatever image has it
+/// by now.
 fn open_same_image(store: &Store, asked: &str, container: &Container, user: &str) -> anyhow::Result<OpenImage> {
     let record = &container.record;
-    if asked != record.image {
+    if !is_same_name(asked, &record.image) {
         let other = open_image(store, asked, user)?;
         if other.record.id != record.image_id {
             bail!("{} is a mount of {}, not of {asked}", record.name, record.image);
@@ -82,6 +89,12 @@ fn open_same_image(store: &Store, asked: &str, container: &Container, user: &str
         return Ok(other);
     }
     open_image(store, &record.image_id.to_string(), user)
+}
+
+/// Whether two texts are the same, or the same reference written in two ways.
+fn is_same_name(one: &str, other: &str) -> bool {
+    let parse = |text: &str| text.parse::<Reference>().ok().map(Reference::or_latest);
+    one == other || parse(one).is_some_and(|name| Some(name) == parse(other))
 }
 
 /// A name that nothing has: the image's own and a number.
@@ -98,4 +111,22 @@ fn invent_name(store: &Store, image: &str) -> anyhow::Result<String> {
         }
     }
     bail!("no name is left")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_same_name;
+
+    #[test]
+    fn regression_a_name_without_its_tag_is_the_same() {
+        for (one, other, same) in [
+            ("app", "app:latest", true),
+            ("docker.io/library/app:1", "app:1", true),
+            ("app:1", "app:2", false),
+            ("0123456789ab", "0123456789ab", true),
+            ("oci:dir", "oci:dir", true),
+        ] {
+            assert_eq!(is_same_name(one, other), same, "{one} {other}");
+        }
+    }
 }

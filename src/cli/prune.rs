@@ -1,12 +1,12 @@
 //! `prune`: frees what nobody needs.
 
 use super::output::{Format, print, print_json};
-use super::{Global, human_size};
+use super::{Global, WithHint, human_size};
 use crate::build::execute::{cache_mounts, free_cache_mounts};
 use crate::store::{Freed, Garbage, PruneOptions};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use serde_json::json;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Removes what nobody needs: images without a name, blobs without an image, what interrupted commands left
@@ -24,7 +24,7 @@ pub(super) struct Args {
     /// Only tell what would be removed
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// Do not ask; where there is no terminal nobody is asked anyway
+    /// Do not ask before --all; without an answer on standard input nothing is removed
     #[arg(short, long)]
     force: bool,
     /// How to print what was removed
@@ -33,7 +33,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
-    if args.all && !args.force && !args.dry_run && std::io::stdin().is_terminal() {
+    if args.all && !args.force && !args.dry_run {
         confirm()?;
     }
     let store = global.store()?;
@@ -60,16 +60,21 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Asks as `docker system prune --all` does, of a terminal or whatever else stands on standard input; its end is no yes.
 fn confirm() -> anyhow::Result<()> {
     let mut output = std::io::stderr().lock();
     write!(output, "This removes every image that no mount uses, and the build cache. Continue? [y/N] ")?;
     output.flush()?;
     let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    if !matches!(answer.trim(), "y" | "Y" | "yes") {
-        bail!("nothing was removed");
+    let read = std::io::stdin().read_line(&mut answer)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        return Ok(());
     }
-    Ok(())
+    if read == 0 {
+        // The question's line has no end yet.
+        writeln!(output)?;
+    }
+    Err(anyhow!("nothing was removed")).hint("--force removes without asking, --dry-run tells what would be removed")
 }
 
 fn report(freed: &Freed, dry_run: bool) -> String {

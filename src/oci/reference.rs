@@ -42,6 +42,9 @@ pub enum InvalidReference {
     /// Could be mistaken for an image ID.
     #[error("invalid repository name ({0}), cannot specify 64-byte hexadecimal strings")]
     LooksLikeId(String),
+    /// A name whose tags would read as digests.
+    #[error("refusing to create an ambiguous tag using digest algorithm as name")]
+    LooksLikeDigest,
     /// The part after `@`.
     #[error(transparent)]
     Digest(#[from] InvalidDigest),
@@ -69,6 +72,11 @@ impl Reference {
     /// The digest, if there is one.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
+    }
+
+    /// Whether an image may be called so: `sha256:abc` would be taken for the beginning of an ID.
+    pub fn check_as_name(&self) -> Result<(), InvalidReference> {
+        if self.familiar_name() == "sha256" { Err(InvalidReference::LooksLikeDigest) } else { Ok(()) }
     }
 
     /// Host and path: `docker.io/library/alpine`.
@@ -295,6 +303,8 @@ mod tests {
         assert_eq!((digest.tag(), digest.canonical()), (None, format!("docker.io/library/alpine@sha256:{HEX}")));
         assert_eq!(parse("a").with_tag("b").unwrap().familiar(), "a:b");
         assert_eq!(parse("a").with_tag("b/c"), Err(InvalidReference::Tag));
+        assert_eq!(parse("sha256:abc").check_as_name(), Err(InvalidReference::LooksLikeDigest));
+        assert_eq!(parse("example.com/sha256:abc").check_as_name(), Ok(()));
     }
 
     #[test]

@@ -159,6 +159,9 @@ impl Store {
         let target = self.container_dir(new)?;
         let _lock = self.lock_exclusive()?;
         let mut container = self.container(old)?;
+        if old == new {
+            return Err(StoreError::SameName);
+        }
         if target.exists() {
             return Err(StoreError::ContainerExists(new.to_owned()));
         }

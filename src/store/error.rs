@@ -97,11 +97,14 @@ pub enum StoreError {
     ImageInUse {
         /// What was attempted: `delete 0123456789ab`, `remove repository reference "name"`.
         action: String,
-        /// `must be forced` or `cannot be forced`.
+        /// `must force` or `must be forced`.
         remedy: &'static str,
         /// Why not.
         reason: String,
     },
+    /// A container that is to get the name it has.
+    #[error("renaming a container with the same name as its current name")]
+    SameName,
     /// No container of this name.
     #[error("no such container: {0}")]
     NoSuchContainer(String),

@@ -79,6 +79,11 @@ impl IndexEntry {
     }
 }
 
+/// Refuses names that no image may have.
+pub(super) fn check_name(reference: &Reference) -> StoreResult<()> {
+    reference.check_as_name().map_err(|source| StoreError::Reference { text: reference.familiar(), source })
+}
+
 impl Store {
     /// Every entry, in the order in which they were made.
     pub fn entries(&self) -> StoreResult<Vec<IndexEntry>> {
@@ -87,6 +92,7 @@ impl Store {
 
     /// Gives what `target` points to another name.
     pub fn tag(&self, entry: &IndexEntry, reference: &Reference) -> StoreResult<()> {
+        check_name(reference)?;
         let entry = IndexEntry { reference: Some(reference.clone()), ..entry.clone() };
         self.update_index(|entries| entry.insert_into(entries))
     }

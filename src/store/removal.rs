@@ -115,13 +115,18 @@ impl Store {
         self.collect_parts(&entry.target, &mut parts);
         let id = parts.told.first().map_or(entry.target.digest, |(id, _)| *id).short();
         let action = if by_name { format!("remove repository reference {text:?}") } else { format!("delete {id}") };
-        let conflict =
-            |reason: String| Err(StoreError::ImageInUse { action: action.clone(), remedy: "must be forced", reason });
+        // As moby words them (daemon/images/image_delete.go): a name "must force", an ID "must be forced".
+        let remedy = if by_name { "must force" } else { "must be forced" };
+        let conflict = |reason: String| Err(StoreError::ImageInUse { action: action.clone(), remedy, reason });
         if let Some(lease) = users.leases.iter().find(|lease| parts.blobs.contains(&lease.manifest)) {
             return conflict(format!("image {id} is mounted on {}", lease.user));
         }
         if let Some(user) = users.containers.iter().find(|user| parts.blobs.contains(&user.manifest)) {
-            return conflict(format!("container {} is using its referenced image {id}", user.name));
+            return conflict(if by_name {
+                format!("container {} is using its referenced image {id}", user.name)
+            } else {
+                format!("image is being used by stopped container {}", user.name)
+            });
         }
         if !by_name && targets.len() > 1 {
             return conflict("image is referenced in multiple repositories".to_owned());

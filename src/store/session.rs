@@ -7,7 +7,7 @@ use super::files::{FileLock, sync_dir, write_synced};
 use super::gc::remove_tree;
 use super::layout::{Store, unique_name};
 use super::leases::is_held;
-use super::references::IndexEntry;
+use super::references::{IndexEntry, check_name};
 use crate::oci::{Descriptor, Digest, Reference};
 use parking_lot::Mutex;
 use std::fs::{self, File, OpenOptions};
@@ -146,6 +146,7 @@ impl Session {
         target: &Descriptor,
         repo_digests: &[Reference],
     ) -> StoreResult<()> {
+        reference.map_or(Ok(()), check_name)?;
         self.sync()?;
         let entry = IndexEntry::new(reference.cloned(), target.clone(), repo_digests.to_vec());
         self.store.update_index(|entries| entry.insert_into(entries))

@@ -1,0 +1,100 @@
+//! What the argument parser says, in the form of every other message of this program.
+
+use super::error::write_report;
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+use std::process::ExitCode;
+
+/// Prints what `error` of the argument parser tells, and returns what the program ends with: 2 for wrong usage.
+pub(super) fn report(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    match error.kind() {
+        // Not errors: what was asked for goes to standard output. The help that stands for missing arguments goes to standard error.
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // Nobody is left to tell when the output is closed.
+            let _ = error.print();
+        }
+        _ => {
+            let (message, hints) = told(&text);
+            write_report(&message, &hints);
+        }
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// The message and the hints in what the parser would print: paragraphs, the first of them the error, then tips, the usage, and where
+/// more is to be found.
+fn told(text: &str) -> (String, Vec<String>) {
+    let mut message = String::new();
+    let mut hints = Vec::new();
+    for paragraph in text.split("\n\n") {
+        let line = paragraph.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+        if let Some(error) = line.strip_prefix("error: ") {
+            error.clone_into(&mut message);
+        } else if line.starts_with("tip: ") {
+            hints.extend(paragraph.lines().filter_map(|line| line.trim().strip_prefix("tip: ").map(str::to_owned)));
+        } else if line.starts_with("Usage: ") {
+            hints.push(usage(&line));
+        } else if message.is_empty() {
+            message = line;
+        } else if hints.is_empty() && line.starts_with("For more information, ") {
+            hints.push(line.trim_end_matches('.').replacen('F', "f", 1));
+        }
+    }
+    if message.contains(": invalid reference format") {
+        hints = vec![super::advice::REFERENCE.to_owned()];
+    }
+    (message, hints)
+}
+
+/// The usage of the verb that `line` of the parser is about. The parser's own words name the options that were given, and take the variable
+/// for the root of the store for one of them.
+fn usage(line: &str) -> String {
+    let mut command = super::Cli::command();
+    command.build();
+    let verb = line.split_whitespace().nth(2).unwrap_or_default();
+    let rendered = match command.find_subcommand_mut(verb) {
+        Some(verb) => verb.render_usage(),
+        None => command.render_usage(),
+    };
+    let rendered = rendered.to_string();
+    rendered.lines().next().unwrap_or_default().replacen("Usage: ", "usage: ", 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+    use clap::CommandFactory;
+
+    fn of(arguments: &[&str]) -> (String, Vec<String>) {
+        let error = super::super::Cli::command().try_get_matches_from(arguments).expect_err("wrong usage");
+        told(&error.render().to_string())
+    }
+
+    #[test]
+    fn wrong_usage_is_one_line_and_hints() {
+        let usage = "usage: layerfs rmi [OPTIONS] <IMAGE>...".to_owned();
+        assert_eq!(
+            of(&["layerfs", "rmi", "--forse", "x"]),
+            (
+                "unexpected argument '--forse' found".to_owned(),
+                vec!["a similar argument exists: '--force'".to_owned(), usage.clone()]
+            )
+        );
+        let missing = "the following required arguments were not provided: <IMAGE>...".to_owned();
+        assert_eq!(of(&["layerfs", "rmi"]), (missing, vec![usage]));
+        let (message, hints) = of(&["layerfs", "rmi", "--format", "xml", "x"]);
+        assert_eq!(message, "invalid value 'xml' for '--format <FORMAT>' [possible values: text, json]");
+        assert_eq!(hints, ["for more information, try '--help'"]);
+        let (message, hints) = of(&["layerfs", "lod"]);
+        assert_eq!(message, "unrecognized subcommand 'lod'");
+        assert!(hints[0].starts_with("a similar subcommand exists: 'load'"), "{hints:?}");
+        let (message, hints) = of(&["layerfs", "commit", "work", "Bad Name"]);
+        assert!(
+            message.contains("'Bad Name'")
+                && message.ends_with("invalid reference format: repository name (library/Bad Name) must be lowercase"),
+            "{message}"
+        );
+        assert_eq!(hints, [super::super::advice::REFERENCE]);
+    }
+}
