@@ -3,6 +3,7 @@
 mod beside;
 mod limits;
 mod options;
+mod waiting;
 
 use crate::support::tree::{self, Notation};
 use crate::support::{Manifest, Need, Rules, Scene, Who};

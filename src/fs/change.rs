@@ -1,6 +1,6 @@
 //! Changing attributes, extended attributes and data.
 
-use super::copy_up::Want;
+use super::copy_up::{Want, may_wait};
 use super::writable::Writable;
 use super::{Attr, FsError, FsResult, LayerFs};
 use crate::layer::upper::{Changes, SetTime, Upper, XattrMode};
@@ -105,8 +105,14 @@ impl LayerFs {
         let Some(writable) = &self.writable else { return Ok(()) };
         let is_directory = self.directories.get(ino).is_some();
         let Ok(local) = self.upper_local(writable, ino) else { return Ok(()) };
-        let _shared = writable.stripes.read(ino);
-        Ok(writable.upper.sync(local, data_only, is_directory)?)
+        if writable.upper.is_volatile() {
+            return Ok(());
+        }
+        may_wait()?;
+        let shared = writable.stripes.read(ino);
+        let file = writable.upper.to_sync(local, is_directory)?;
+        drop(shared);
+        Ok(writable.upper.sync(&file, data_only)?)
     }
 
     /// Allocates or frees space of the file `ino`; `mode` as in fallocate(2). `unprivileged`: it takes setuid, setgid and

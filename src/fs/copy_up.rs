@@ -6,10 +6,11 @@
 
 use super::lookup::Object;
 use super::writable::{Writable, upper_of};
-use super::{FsResult, LayerFs};
+use super::{FsError, FsResult, LayerFs};
 use crate::layer::upper::{Content, Copied, Place, Staged};
 use crate::model::FileKind;
 use crate::union::{Directory, Ino, Layer, LayerIndex, LocalIno, Source};
+use std::cell::Cell;
 
 /// What of an object has to be in the upper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,29 @@ pub(super) enum Want {
     Data,
     /// Its data up to this length: the rest is about to be cut off.
     DataUpTo(u64),
+}
+
+thread_local! {
+    /// This thread has other things to do than to wait for data.
+    static BUSY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `action`, which fails with [`FsError::WouldWait`] where it would have to copy or to sync the data of a file, or to wait for
+/// someone who copies them. Then nothing has been changed, and it can be run again.
+pub fn without_waiting<T>(action: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            BUSY.set(self.0);
+        }
+    }
+    let _restore = Restore(BUSY.replace(true));
+    action()
+}
+
+/// An error where this thread may not wait.
+pub(super) fn may_wait() -> FsResult<()> {
+    if BUSY.get() { Err(FsError::WouldWait) } else { Ok(()) }
 }
 
 impl LayerFs {
@@ -33,10 +57,14 @@ impl LayerFs {
         if source.layer == LayerIndex::UPPER && (want == Want::Metadata || !self.has_data_elsewhere(ino)) {
             return Ok(source.ino);
         }
-        writable.copies.exclusively(ino, || match writable.local(ino) {
+        let copy = || match writable.local(ino) {
             Some(local) => self.complete(ino, local, want),
             None => self.copy_file(writable, ino, source, want),
-        })
+        };
+        match may_wait() {
+            Ok(()) => writable.copies.exclusively(ino, copy),
+            Err(busy) => writable.copies.exclusively_now(ino, copy).unwrap_or(Err(busy)),
+        }
     }
 
     fn has_data_elsewhere(&self, ino: Ino) -> bool {
@@ -53,6 +81,9 @@ impl LayerFs {
             Want::DataUpTo(length) => size.min(length),
             _ => size,
         };
+        if length > 0 {
+            may_wait()?;
+        }
         upper.complete_data(local, (self.layer(data)?, data.ino), length)?;
         self.data_elsewhere.write().remove(&ino);
         Ok(local)
@@ -69,6 +100,9 @@ impl LayerFs {
             Want::Metadata | Want::Data => Content::First(meta.size),
             Want::DataUpTo(length) => Content::First(meta.size.min(length)),
         };
+        if matches!(content, Content::First(1..)) {
+            may_wait()?;
+        }
         let copied = Copied { layer, local: source.ino, data: (self.layer(data)?, data.ino), meta: &meta, ino };
         let staged = writable.upper.stage(&copied, content)?;
         // Before it appears: whoever finds the copy has to know where its data are.

@@ -50,6 +50,10 @@ pub enum FsError {
     /// There is no such control request.
     #[error("no such ioctl")]
     NoSuchIoctl,
+    /// It would have to wait for the data of a file, and was asked not to ([`without_waiting`](super::without_waiting)). Nothing has
+    /// been changed.
+    #[error("has to wait for a copy-up")]
+    WouldWait,
     /// Not done here.
     #[error("operation not supported")]
     NotSupported,

@@ -46,6 +46,7 @@ mod xattr;
 
 pub use attr::{Attr, Statfs};
 pub use change::Write;
+pub use copy_up::without_waiting;
 pub use error::{FsError, FsResult};
 pub use prefetch::Upcoming;
 pub use readdir::DirEntry;

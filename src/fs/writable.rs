@@ -9,7 +9,7 @@ use super::{FsError, FsResult, LayerFs};
 use crate::layer::upper::Upper;
 use crate::model::Timestamp;
 use crate::union::{Follow, Ino, Layer, LayerIndex, Listing, LocalIno, Source, Stack, StackError};
-use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -246,15 +246,28 @@ impl CopyLocks {
     /// Runs `action` while nobody else copies `ino`.
     pub(super) fn exclusively<T>(&self, ino: Ino, action: impl FnOnce() -> T) -> T {
         let lock = Arc::clone(self.0.lock().entry(ino).or_default());
-        let guard: MutexGuard<'_, ()> = lock.lock();
+        let guard = lock.lock();
         let result = action();
         drop(guard);
+        self.tidy(ino, lock);
+        result
+    }
+
+    /// The same where nobody copies `ino`; none where somebody does.
+    pub(super) fn exclusively_now<T>(&self, ino: Ino, action: impl FnOnce() -> T) -> Option<T> {
+        let lock = Arc::clone(self.0.lock().entry(ino).or_default());
+        let result = lock.try_lock().map(|_guard| action());
+        self.tidy(ino, lock);
+        result
+    }
+
+    /// Drops the lock of `ino` when nobody else needs it.
+    fn tidy(&self, ino: Ino, lock: Arc<Mutex<()>>) {
         let mut locks = self.0.lock();
-        // The table's own reference and this one: nobody waits.
-        if Arc::strong_count(&lock) == 2 {
+        drop(lock);
+        if locks.get(&ino).is_some_and(|lock| Arc::strong_count(lock) == 1) {
             locks.remove(&ino);
         }
-        result
     }
 }
 
@@ -274,6 +287,8 @@ mod tests {
     fn locks_of_copies_go_when_nobody_needs_them() {
         let copies = CopyLocks::default();
         assert_eq!(copies.exclusively(Ino(3), || copies.exclusively(Ino(2), || 5)), 5);
+        let held = copies.exclusively(Ino(3), || copies.exclusively_now(Ino(3), || 5));
+        assert_eq!((held, copies.exclusively_now(Ino(3), || 6)), (None, Some(6)));
         assert!(copies.0.lock().is_empty());
     }
 }

@@ -1,9 +1,10 @@
 //! One handler a request: log, one call into the filesystem, one reply.
 
-use super::attr::{file_attr, file_type, negative};
+use super::apart::Apart;
+use super::attr::{GENERATION, View, file_type, negative};
 use super::capabilities::{OpenMode, Wishes, negotiate};
+use super::change::{attributes, empty, outcome};
 use super::counters::{Counters, Operation};
-use super::errno::errno;
 use super::incoming::{changes, creator, new_node, rename_mode, xattr_mode};
 use super::ioctl;
 use super::push::Pushes;
@@ -12,26 +13,22 @@ use crate::fs::{Attr, FsError, FsResult, LayerFs, Write};
 use crate::layer::upper::{Changes, NewKind, NewObject};
 use crate::union::Ino;
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation,
-    INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs,
-    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
 };
-use log::{debug, error};
+use log::error;
 use rustix::fs::FallocateFlags;
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::{Duration, SystemTime};
-
-/// A number is never used for two objects, so one generation is enough.
-const GENERATION: Generation = Generation(0);
+use std::time::SystemTime;
 
 /// The most bytes copied in one request, so that it does not take for ever.
 const MOST_COPIED: u64 = 1 << 28;
@@ -56,53 +53,27 @@ pub(super) struct Adapter {
     pub(super) pushes: Option<Pushes>,
     /// Files whose cached pages have to go because writing them failed.
     pub(super) failed_writes: Sender<u64>,
-    /// Everything is shown as root's.
-    pub(super) squash: bool,
-    /// Every directory is shown with a link count of 1.
-    pub(super) static_nlink: bool,
-    /// How long the kernel may keep what it is told.
-    pub(super) timeout: Duration,
+    /// How the kernel is to see what there is.
+    pub(super) view: View,
+    /// Where requests wait for data.
+    pub(super) apart: Apart,
 }
 
 impl Adapter {
-    /// Attributes as the kernel is to see them.
-    fn shown(&self, attr: &Attr) -> FileAttr {
-        let mut shown = file_attr(attr);
-        if self.squash {
-            (shown.uid, shown.gid) = (0, 0);
-        }
-        if self.static_nlink && attr.meta.kind.is_directory() {
-            shown.nlink = 1;
-        }
-        shown
-    }
-
     /// Counts and logs a request and makes the call that answers it.
-    fn call<T>(&self, operation: Operation, ino: u64, answer: impl FnOnce() -> FsResult<T>) -> Result<T, Errno> {
+    pub(super) fn call<T>(
+        &self,
+        operation: Operation,
+        ino: u64,
+        answer: impl FnOnce() -> FsResult<T>,
+    ) -> Result<T, Errno> {
         self.spinner.begin();
         self.counters.count(operation);
-        match catch_unwind(AssertUnwindSafe(answer)) {
-            Ok(Ok(value)) => {
-                debug!("{operation:?} {ino:#x}: ok");
-                Ok(value)
-            }
-            Ok(Err(failure)) => {
-                debug!("{operation:?} {ino:#x}: {failure}");
-                Err(errno(&failure))
-            }
-            Err(_) => {
-                error!("{operation:?} {ino:#x}: a defect of layerfs, answered with EIO");
-                Err(Errno::EIO)
-            }
-        }
+        outcome(operation, ino, answer)
     }
 
-    /// Answers with the entry that was made.
     fn reply_entry(&self, made: Result<Attr, Errno>, reply: ReplyEntry) {
-        match made {
-            Ok(attr) => reply.entry(&self.timeout, &self.shown(&attr), GENERATION),
-            Err(errno) => reply.error(errno),
-        }
+        self.view.reply_entry(made, reply);
         self.spinner.wait();
     }
 
@@ -152,8 +123,8 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match self.call(Operation::Lookup, parent.0, || self.fs.lookup(Ino(parent.0), name.as_bytes())) {
-            Ok(Some(attr)) => reply.entry(&self.timeout, &self.shown(&attr), GENERATION),
-            Ok(None) => reply.entry(&self.timeout, &negative(), GENERATION),
+            Ok(Some(attr)) => reply.entry(&self.view.timeout, &self.view.of(&attr), GENERATION),
+            Ok(None) => reply.entry(&self.view.timeout, &negative(), GENERATION),
             Err(errno) => reply.error(errno),
         }
         self.spinner.wait();
@@ -166,7 +137,7 @@ impl Filesystem for Adapter {
 
     fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
         match self.call(Operation::Getattr, ino.0, || self.fs.getattr(Ino(ino.0))) {
-            Ok(attr) => reply.attr(&self.timeout, &self.shown(&attr)),
+            Ok(attr) => reply.attr(&self.view.timeout, &self.view.of(&attr)),
             Err(errno) => reply.error(errno),
         }
         self.spinner.wait();
@@ -269,7 +240,7 @@ impl Filesystem for Adapter {
             self.fs.readdirplus(Ino(ino.0), offset, &mut |entry, attr| {
                 let name = OsStr::from_bytes(entry.name);
                 let number = INodeNo(entry.ino.0);
-                full(reply.add(number, entry.next, name, &self.timeout, &self.shown(attr), GENERATION))
+                full(reply.add(number, entry.next, name, &self.view.timeout, &self.view.of(attr), GENERATION))
             })
         });
         match answer {
@@ -298,19 +269,16 @@ impl Filesystem for Adapter {
         reply: ReplyAttr,
     ) {
         let changes = changes(mode, (uid, gid), size, (atime, mtime));
-        let set = self.call(Operation::Setattr, ino.0, || {
+        let unprivileged = is_unprivileged(request);
+        let set = move |fs: &LayerFs| {
             if changes == Changes::default() {
                 // How the kernel says that a write or a change of owner is about to take setuid and setgid away; the bit that
                 // says so is not handed on (fuse_setattr in fs/fuse/dir.c). It keeps the mode of the answer.
-                return self.fs.drop_set_ids(Ino(ino.0));
+                return fs.drop_set_ids(Ino(ino.0));
             }
-            self.fs.setattr(Ino(ino.0), &changes, is_unprivileged(request))
-        });
-        match set {
-            Ok(attr) => reply.attr(&self.timeout, &self.shown(&attr)),
-            Err(errno) => reply.error(errno),
-        }
-        self.spinner.wait();
+            fs.setattr(Ino(ino.0), &changes, unprivileged)
+        };
+        self.change(Operation::Setattr, ino.0, set, attributes(self.view, reply));
     }
 
     fn mknod(
@@ -355,15 +323,18 @@ impl Filesystem for Adapter {
     ) {
         let new = NewObject { kind: NewKind::File, permissions: mode & 0o7777, creator: creator(request, umask) };
         match self.call(Operation::Create, parent.0, || self.fs.create(Ino(parent.0), name.as_bytes(), &new)) {
-            Ok(attr) => reply.created(&self.timeout, &self.shown(&attr), GENERATION, FileHandle(0), self.open_flags()),
+            Ok(attr) => {
+                reply.created(&self.view.timeout, &self.view.of(&attr), GENERATION, FileHandle(0), self.open_flags());
+            }
             Err(errno) => reply.error(errno),
         }
         self.spinner.wait();
     }
 
     fn link(&self, _request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let made = self.call(Operation::Link, ino.0, || self.fs.link(Ino(ino.0), Ino(parent.0), name.as_bytes()));
-        self.reply_entry(made, reply);
+        let (name, view) = (name.to_owned(), self.view);
+        let link = move |fs: &LayerFs| fs.link(Ino(ino.0), Ino(parent.0), name.as_bytes());
+        self.change(Operation::Link, ino.0, link, move |made| view.reply_entry(made, reply));
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -386,11 +357,12 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let done = self.call(Operation::Rename, parent.0, || {
+        let (name, new_name) = (name.to_owned(), new_name.to_owned());
+        let rename = move |fs: &LayerFs| {
             let mode = rename_mode(flags).ok_or(FsError::WrongKind)?;
-            self.fs.rename(Ino(parent.0), name.as_bytes(), Ino(new_parent.0), new_name.as_bytes(), mode)
-        });
-        self.reply_empty(done, reply);
+            fs.rename(Ino(parent.0), name.as_bytes(), Ino(new_parent.0), new_name.as_bytes(), mode)
+        };
+        self.change(Operation::Rename, parent.0, rename, empty(reply));
     }
 
     fn write(
@@ -409,26 +381,32 @@ impl Filesystem for Adapter {
             unprivileged: flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
             cached: flags.contains(WriteFlags::FUSE_WRITE_CACHE),
         };
-        match self.call(Operation::Write, ino.0, || self.fs.write(Ino(ino.0), offset, data, write)) {
-            Ok(()) => reply.written(data.len() as u32),
+        let (length, failed_writes) = (data.len() as u32, self.failed_writes.clone());
+        let answer = move |done| match done {
+            Ok(()) => reply.written(length),
             Err(errno) => {
-                if write.cached && self.failed_writes.send(ino.0).is_err() {
+                if write.cached && failed_writes.send(ino.0).is_err() {
                     error!("nobody invalidates {:#x} after its write failed", ino.0);
                 }
                 reply.error(errno);
             }
+        };
+        if let Some(done) = self.attempt(Operation::Write, ino.0, || self.fs.write(Ino(ino.0), offset, data, write)) {
+            answer(done);
+        } else {
+            let data = data.to_vec();
+            let again = move |fs: &LayerFs| fs.write(Ino(ino.0), offset, &data, write);
+            self.set_apart(Operation::Write, ino.0, again, answer);
         }
         self.spinner.wait();
     }
 
     fn fsync(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        let done = self.call(Operation::Fsync, ino.0, || self.fs.fsync(Ino(ino.0), data_only));
-        self.reply_empty(done, reply);
+        self.change(Operation::Fsync, ino.0, move |fs| fs.fsync(Ino(ino.0), data_only), empty(reply));
     }
 
     fn fsyncdir(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        let done = self.call(Operation::Fsyncdir, ino.0, || self.fs.fsync(Ino(ino.0), data_only));
-        self.reply_empty(done, reply);
+        self.change(Operation::Fsyncdir, ino.0, move |fs| fs.fsync(Ino(ino.0), data_only), empty(reply));
     }
 
     fn setxattr(
@@ -441,15 +419,15 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let done = self.call(Operation::Setxattr, ino.0, || {
-            self.fs.setxattr(Ino(ino.0), name.as_bytes(), value, xattr_mode(flags))
-        });
-        self.reply_empty(done, reply);
+        let (name, value) = (name.to_owned(), value.to_vec());
+        let set = move |fs: &LayerFs| fs.setxattr(Ino(ino.0), name.as_bytes(), &value, xattr_mode(flags));
+        self.change(Operation::Setxattr, ino.0, set, empty(reply));
     }
 
     fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let done = self.call(Operation::Removexattr, ino.0, || self.fs.removexattr(Ino(ino.0), name.as_bytes()));
-        self.reply_empty(done, reply);
+        let name = name.to_owned();
+        let remove = move |fs: &LayerFs| fs.removexattr(Ino(ino.0), name.as_bytes());
+        self.change(Operation::Removexattr, ino.0, remove, empty(reply));
     }
 
     fn fallocate(
@@ -463,10 +441,9 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let mode = FallocateFlags::from_bits_retain(mode as u32);
-        let done = self.call(Operation::Fallocate, ino.0, || {
-            self.fs.fallocate(Ino(ino.0), mode, (offset, length), is_unprivileged(request))
-        });
-        self.reply_empty(done, reply);
+        let unprivileged = is_unprivileged(request);
+        let allocate = move |fs: &LayerFs| fs.fallocate(Ino(ino.0), mode, (offset, length), unprivileged);
+        self.change(Operation::Fallocate, ino.0, allocate, empty(reply));
     }
 
     fn copy_file_range(
@@ -483,14 +460,14 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let length = usize::try_from(length.min(MOST_COPIED)).unwrap_or(0);
-        let copied = self.call(Operation::CopyFileRange, to.0, || {
-            let (from, to) = ((Ino(from.0), from_offset), (Ino(to.0), to_offset));
-            self.fs.copy_file_range(from, to, length, is_unprivileged(request))
-        });
-        match copied {
+        let unprivileged = is_unprivileged(request);
+        let copy = move |fs: &LayerFs| {
+            fs.copy_file_range((Ino(from.0), from_offset), (Ino(to.0), to_offset), length, unprivileged)
+        };
+        self.change(Operation::CopyFileRange, to.0, copy, move |copied| match copied {
             Ok(length) => reply.written(length as u32),
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn ioctl(
@@ -504,10 +481,12 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        match self.call(Operation::Ioctl, ino.0, || ioctl::answer(&self.fs, Ino(ino.0), command, input)) {
+        let input = input.to_vec();
+        let answer = move |fs: &LayerFs| ioctl::answer(fs, Ino(ino.0), command, &input);
+        self.change(Operation::Ioctl, ino.0, answer, move |answer| match answer {
             Ok(value) => reply.ioctl(0, &value),
             Err(errno) => reply.error(errno),
-        }
+        });
     }
 
     fn statfs(&self, _request: &Request, ino: INodeNo, reply: ReplyStatfs) {

@@ -2,11 +2,14 @@
 
 use crate::fs::Attr;
 use crate::model::{DeviceNumber, FileKind, Timestamp};
-use fuser::{FileAttr, FileType, INodeNo};
+use fuser::{Errno, FileAttr, FileType, Generation, INodeNo, ReplyEntry};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long the kernel may keep an entry or attributes: 136 years. What changes is told to it.
 pub(super) const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// A number is never used for two objects, so one generation is enough.
+pub(super) const GENERATION: Generation = Generation(0);
 
 /// What stat(2) gives as the preferred size of reads and writes.
 const BLOCK_SIZE: u32 = 4096;
@@ -76,6 +79,39 @@ fn system_time(time: Timestamp) -> SystemTime {
 /// A device number as the protocol carries it (`new_encode_dev`, include/linux/kdev_t.h).
 fn encode_device(device: DeviceNumber) -> u32 {
     (device.minor & 0xff) | (device.major << 8) | ((device.minor & !0xff) << 12)
+}
+
+/// How the kernel is to see what there is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct View {
+    /// Everything is shown as root's.
+    pub(super) squash: bool,
+    /// Every directory is shown with a link count of 1.
+    pub(super) static_nlink: bool,
+    /// How long the kernel may keep what it is told.
+    pub(super) timeout: Duration,
+}
+
+impl View {
+    /// Attributes as the kernel is to see them.
+    pub(super) fn of(&self, attr: &Attr) -> FileAttr {
+        let mut shown = file_attr(attr);
+        if self.squash {
+            (shown.uid, shown.gid) = (0, 0);
+        }
+        if self.static_nlink && attr.meta.kind.is_directory() {
+            shown.nlink = 1;
+        }
+        shown
+    }
+
+    /// Answers with the entry that was made.
+    pub(super) fn reply_entry(&self, made: Result<Attr, Errno>, reply: ReplyEntry) {
+        match made {
+            Ok(attr) => reply.entry(&self.timeout, &self.of(&attr), GENERATION),
+            Err(errno) => reply.error(errno),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub(super) fn errno(error: &FsError) -> Errno {
         FsError::CrossDevice => Errno::EXDEV,
         FsError::NotPermitted => Errno::EPERM,
         FsError::ReadOnly => Errno::EROFS,
+        // Only where nobody takes it up again.
+        FsError::WouldWait => Errno::EAGAIN,
         FsError::NoSuchIoctl => Errno::ENOTTY,
         FsError::NotSupported => Errno::EOPNOTSUPP,
         FsError::System(source) => system_errno(source),

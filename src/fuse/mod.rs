@@ -7,13 +7,16 @@
 //!    before it sleeps ([`spin`], [`awake`]).
 //! 2. Kernels differ: every feature is asked for by itself ([`capabilities`]).
 //! 3. A panic would end a worker thread: handlers run under a guard that turns it into EIO ([`adapter`]).
+//! 4. A request that has to wait for the data of a file leaves its thread to the others ([`apart`]).
 //!
 //! Log targets: `layerfs::fuse` a line per request at debug.
 
 mod adapter;
+mod apart;
 mod attr;
 mod awake;
 mod capabilities;
+mod change;
 mod counters;
 mod errno;
 mod incoming;

@@ -1,6 +1,8 @@
 //! One connection to the kernel: from an open device to the end of the mount.
 
 use super::adapter::Adapter;
+use super::apart::Apart;
+use super::attr::View;
 use super::capabilities::{OpenMode, Wishes};
 use super::counters::Counters;
 use super::push;
@@ -94,9 +96,12 @@ impl Server {
             counters: Arc::clone(&counters),
             wishes: Wishes { open_mode: options.open_mode, acl: options.acl, writable, writeback: options.writeback },
             open_mode: options.open_mode,
-            squash: options.squash,
-            static_nlink: options.static_nlink,
-            timeout: options.timeout.unwrap_or(super::attr::FOREVER),
+            view: View {
+                squash: options.squash,
+                static_nlink: options.static_nlink,
+                timeout: options.timeout.unwrap_or(super::attr::FOREVER),
+            },
+            apart: Apart::default(),
             spinner: Spinner::new(watched, from_memory),
         };
         let mut config = Config::default();

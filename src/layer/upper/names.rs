@@ -4,13 +4,14 @@ use super::attributes::{SetTime, set_times};
 use super::probe::{exchange, remove};
 use super::{Over, Upper};
 use crate::layer::dir::object::is_whiteout;
-use crate::layer::dir::{Object, Record};
+use crate::layer::dir::{Access, Object, Record};
 use crate::layer::staging;
 use crate::model::Meta;
 use crate::union::mutation::{InUpper, Move};
 use crate::union::{Layer, LayerResult, LocalIno};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// A name in a directory of the upper.
@@ -269,25 +270,25 @@ impl Upper {
         clear().map_err(|source| self.failed("remove whiteouts", source))
     }
 
-    /// Writes a directory, or the file `ino`, to the disk.
-    pub fn sync(&self, ino: LocalIno, data_only: bool, is_directory: bool) -> LayerResult<()> {
+    /// What to [sync](Self::sync) of the directory or file `ino`.
+    pub fn to_sync(&self, ino: LocalIno, is_directory: bool) -> LayerResult<Arc<OwnedFd>> {
+        if !is_directory {
+            return self.tree.file(ino, Access::Write);
+        }
+        let fd = self.tree.object(ino)?.open(OFlags::RDONLY | OFlags::DIRECTORY);
+        fd.map(Arc::new).map_err(|source| self.failed("sync", source))
+    }
+
+    /// Writes what is open as `file` to the disk; of a file only what is needed to read its data when `data_only`.
+    pub fn sync(&self, file: &OwnedFd, data_only: bool) -> LayerResult<()> {
         if self.volatile {
             return Ok(());
         }
-        let sync = || -> LayerResult<io::Result<()>> {
-            if let Some(side) = &self.side {
-                side.sync().map_err(|source| self.failed("sync the side table", source))?;
-            }
-            if is_directory {
-                let object = self.tree.object(ino)?;
-                let open = || object.open(OFlags::RDONLY | OFlags::DIRECTORY);
-                return Ok(open().and_then(|fd| Ok(rustix::fs::fsync(fd)?)));
-            }
-            let fd: Arc<_> = self.tree.file(ino, crate::layer::dir::Access::Write)?;
-            let synced = if data_only { rustix::fs::fdatasync(&fd) } else { rustix::fs::fsync(&fd) };
-            Ok(synced.map_err(io::Error::from))
-        };
-        sync()?.map_err(|source| self.failed("sync", source))
+        if let Some(side) = &self.side {
+            side.sync().map_err(|source| self.failed("sync the side table", source))?;
+        }
+        let synced = if data_only { rustix::fs::fdatasync(file) } else { rustix::fs::fsync(file) };
+        synced.map_err(|error| self.failed("sync", error.into()))
     }
 }
 
