@@ -7,7 +7,7 @@ use std::path::PathBuf;
 fn installed(shell: &'static str) -> Option<Scene> {
     let scene = Scene::begin(&[Need::Program("make"), Need::Program("tmux"), Need::Program(shell)])?;
     Image::new()
-        .layer("dir etc\nfile etc/passwd =x\nfile etc/profile.d/one =x\nfile home/it's =x")
+        .layer("dir etc\nfile etc/passwd =x\nfile etc/profile.d/one =x\nfile home/it's =x\nfile home/two\\x20words =x\nfile home/cost$s =x")
         .write_oci(&scene.path("layout"), "known:1");
     scene.layerfs(["load", "layout"]).ok();
     scene.layerfs(["mount", "--rw", "--name", "work", "known:1"]).arg(scene.dir("mnt")).ok();
@@ -68,11 +68,36 @@ fn completes(terminal: &Terminal<'_>) {
 fn bash_completes() {
     let Some(scene) = installed("bash") else { return };
     let script = usr(&scene, "share/bash-completion/completions/layerfs");
+    scene.sh("ln -s me/store 'a store'").ok();
     let terminal = shell(&scene, "bash --norc --noprofile");
     terminal.press(&["-l", &format!("source {}; PS1='ready> '", script.display())]);
     terminal.press(&["Enter"]);
     terminal.until("\nready>");
     completes(&terminal);
+    completes_quoted(&terminal);
+}
+
+/// Words in quotes and with escapes, before the word and in it; what is behind an open quote stays in it.
+fn completes_quoted(terminal: &Terminal<'_>) {
+    for (begun, whole) in [
+        ("layerfs cat 'known:1:/etc/pass", "layerfs cat 'known:1:/etc/passwd'"),
+        ("layerfs cat \"known:1:/etc/pass", "layerfs cat \"known:1:/etc/passwd\""),
+        ("LAYERFS_ROOT=/nowhere layerfs --root 'a store' history 'kno", "history 'known:1'"),
+        ("layerfs cat known:1:/home/it", "layerfs cat known:1:/home/it\\'s"),
+        ("layerfs cat known:1:/home/it\\'", "layerfs cat known:1:/home/it\\'s"),
+        ("layerfs cat 'known:1:/home/it", "layerfs cat 'known:1:/home/it'\\''s'"),
+        ("layerfs cat \"known:1:/home/it", "layerfs cat \"known:1:/home/it's\""),
+        ("layerfs cat known:1:/home/two\\ w", "layerfs cat known:1:/home/two\\ words"),
+        ("layerfs cat 'known:1:/home/two w", "layerfs cat 'known:1:/home/two words'"),
+        ("layerfs cat known:1:/home/co", "layerfs cat known:1:/home/cost\\$s"),
+        ("layerfs cat \"known:1:/home/co", "layerfs cat \"known:1:/home/cost\\$s\""),
+        ("layerfs images --format=js", "layerfs images --format=json"),
+    ] {
+        terminal.press(&["C-u"]);
+        terminal.press(&["-l", begun]);
+        terminal.press(&["Tab"]);
+        terminal.until(whole);
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub use tree::{ImageTree, NodeId, TreeNode};
 pub use waste::{LayerSummary, Version, Waste, WasteCause, WasteReport, survey, waste};
 pub use whence::{Touch, TouchKind, history_of};
 
-use crate::model::{InvalidName, Name, RelPath};
+use crate::model::{InvalidName, Name};
 use crate::union::{Layer, LayerError, LayerResult};
 
 /// A name that a layer told, checked.
@@ -31,9 +31,4 @@ fn checked_name(layer: &dyn Layer, name: &[u8]) -> LayerResult<Name> {
         layer: layer.label().to_owned(),
         detail: format!("\"{}\": {error}", name.escape_ascii()),
     })
-}
-
-/// `path/name`, checked.
-fn checked_join(layer: &dyn Layer, path: &RelPath, name: &[u8]) -> LayerResult<RelPath> {
-    Ok(path.join(checked_name(layer, name)?))
 }

@@ -12,6 +12,21 @@ fn stack(layers: &[&str]) -> Stack {
     Stack::new(layers.iter().enumerate().map(layer).collect(), None, Follow::default()).expect("stack")
 }
 
+/// The first screen of `explore` waits for the whole tree: what a name costs is what it costs.
+#[test]
+fn a_tree_takes_few_allocations_a_name() {
+    let lines = |layer: usize| -> String {
+        let line = |at: usize| format!("file usr/share/d{}/e{}/file-{at} 644 0:0 {layer}\n", at / 200, at / 20 % 10);
+        (0..4000).filter(|at| layer == 0 || at % 10 == 0).map(line).collect()
+    };
+    let stack = stack(&[&lines(0), &lines(1), "whiteout usr/share/d0"]);
+    let (count, made) = crate::sys::allocations(|| super::ImageTree::of(&stack));
+    let (tree, _) = made.expect("a tree");
+    assert_eq!(tree.len(), 4000 + 20 + 200 + 3);
+    // The name for the walk and for the tree, what the layers have there; for every tenth file an event, and what grows by doubling.
+    assert!(count < 6 * tree.len() as u64, "{count} allocations for {} names", tree.len());
+}
+
 /// `layer hides bytes of path (cause)`, most bytes first.
 fn told(layers: &[&str]) -> Vec<String> {
     let report = waste(&stack(layers)).expect("report");

@@ -54,21 +54,29 @@ impl ImageTree {
     pub fn of(stack: &Stack) -> LayerResult<(Self, WasteReport)> {
         let root = TreeNode { name: None, parent: Self::ROOT, children: Vec::new(), versions: Vec::new() };
         let mut tree = Self { nodes: vec![root], layers: stack.lowers().len() };
-        let mut directories: HashMap<RelPath, NodeId> = HashMap::from([(RelPath::root(), Self::ROOT)]);
+        let mut directories: HashMap<RelPath, NodeId> = HashMap::new();
+        // The names of a directory come one after the other: it is looked up for the first of them only.
+        let mut above = (RelPath::root(), Self::ROOT);
         let report = survey(stack, &mut |path, versions| {
-            let above = path.parent().and_then(|parent| directories.get(&parent).copied()).unwrap_or(Self::ROOT);
-            let id = tree.push(path, above, versions);
-            if versions.iter().any(|version| version.kind == FileKind::Directory) {
+            let parent = path.names().split_last().map_or(&[] as &[Name], |(_, parent)| parent);
+            if above.0.names() != parent {
+                let parent: RelPath = parent.iter().cloned().collect();
+                let id = directories.get(&parent).copied().unwrap_or(Self::ROOT);
+                above = (parent, id);
+            }
+            let is_directory = versions.iter().any(|version| version.kind == FileKind::Directory);
+            let id = tree.push(path, above.1, versions);
+            if is_directory {
                 directories.insert(path.clone(), id);
             }
         })?;
         Ok((tree, report))
     }
 
-    fn push(&mut self, path: &RelPath, parent: NodeId, versions: &[Version]) -> NodeId {
+    fn push(&mut self, path: &RelPath, parent: NodeId, versions: Vec<Version>) -> NodeId {
         let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
         let name = path.file_name().cloned();
-        self.nodes.push(TreeNode { name, parent, children: Vec::new(), versions: versions.to_vec() });
+        self.nodes.push(TreeNode { name, parent, children: Vec::new(), versions });
         if let Some(above) = self.nodes.get_mut(parent.0 as usize) {
             above.children.push(id);
         }

@@ -6,8 +6,8 @@
 //! 3. An object with several names is hidden when its last name is: [`Linked`] counts names.
 //! 4. Order matters inside one directory: the layers' words on one name are replayed from the bottom up ([`Replay`]).
 
-use super::checked_join;
-use crate::model::{FileKind, RelPath};
+use super::checked_name;
+use crate::model::{FileKind, Name, RelPath};
 use crate::union::{EntryKind, Layer, LayerIndex, LayerResult, LocalIno, Node, Source, Stack};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -116,16 +116,23 @@ impl Version {
 
 /// The accounting of the lower layers of `stack`.
 pub fn waste(stack: &Stack) -> LayerResult<WasteReport> {
-    survey(stack, &mut |_, _| {})
+    walk(stack, None)
 }
 
+/// Is told a path and all versions of it, bottom layer first.
+type Visitor<'a> = dyn FnMut(&RelPath, Vec<Version>) + 'a;
+
 /// The accounting of the lower layers of `stack`. Calls `visit` once for every path but the root's at which any layer has an
-/// object, parents first, with all versions of it, bottom layer first.
-pub fn survey(stack: &Stack, visit: &mut dyn FnMut(&RelPath, &[Version])) -> LayerResult<WasteReport> {
+/// object, parents first and the names of a directory one after the other.
+pub fn survey(stack: &Stack, visit: &mut Visitor<'_>) -> LayerResult<WasteReport> {
+    walk(stack, Some(visit))
+}
+
+fn walk(stack: &Stack, mut visit: Option<&mut Visitor<'_>>) -> LayerResult<WasteReport> {
     let mut account = Account::new(stack);
     let mut work = vec![Place { path: RelPath::root(), directories: account.roots()? }];
     while let Some(place) = work.pop() {
-        account.visit(&place, &mut work, visit)?;
+        account.visit(place, &mut work, visit.as_deref_mut())?;
     }
     account.report()
 }
@@ -176,6 +183,24 @@ struct Account<'a> {
 /// What a layer says about one name.
 type Word = (usize, EntryKind);
 
+/// When what the directories around a name say of it counts.
+struct Moments {
+    /// The layers that have such a directory or hide one, bottom layer first.
+    layers: Vec<usize>,
+    /// Directories that are hidden: their layers, and who hides them.
+    hides: Vec<(usize, Hide)>,
+}
+
+impl Moments {
+    fn of(parents: &[PlacedDirectory]) -> Self {
+        let hides: Vec<(usize, Hide)> =
+            parents.iter().filter_map(|parent| parent.hidden.map(|hide| (parent.layer, hide))).collect();
+        let layers: BTreeSet<usize> =
+            parents.iter().map(|parent| parent.layer).chain(hides.iter().map(|(_, hide)| hide.layer)).collect();
+        Self { layers: layers.into_iter().collect(), hides }
+    }
+}
+
 impl<'a> Account<'a> {
     fn new(stack: &'a Stack) -> Self {
         let layers = vec![LayerSummary::default(); stack.lowers().len()];
@@ -207,52 +232,62 @@ impl<'a> Account<'a> {
         self.events.len() - 1
     }
 
-    /// Replays every name of the directories at `place`.
-    fn visit(
-        &mut self,
-        place: &Place,
-        work: &mut Vec<Place>,
-        visit: &mut dyn FnMut(&RelPath, &[Version]),
-    ) -> LayerResult<()> {
-        let mut words: BTreeMap<Vec<u8>, Vec<Word>> = BTreeMap::new();
-        for directory in &place.directories {
-            self.layer(directory.layer)?.entries(directory.ino, &mut |entry| {
-                words.entry(entry.name.into_owned()).or_default().push((directory.layer, entry.kind));
-            })?;
-        }
-        for (name, words) in words {
-            let top = words.last().map_or(0, |word| word.0);
-            let path = checked_join(self.layer(top)?, &place.path, &name)?;
-            let replay = self.replay(&path, &words, &place.directories)?;
-            let versions = replay.versions();
-            if !versions.is_empty() {
-                visit(&path, &versions);
+    /// Replays every name of the directories at `place`. An image has very many names: what can be used for the next one again is.
+    fn visit(&mut self, place: Place, work: &mut Vec<Place>, mut visit: Option<&mut Visitor<'_>>) -> LayerResult<()> {
+        let mut said = self.said(&place.directories)?.into_iter().peekable();
+        let moments = Moments::of(&place.directories);
+        let (mut path, mut words, mut replay) = (place.path, Vec::new(), Replay::default());
+        while let Some((name, word)) = said.next() {
+            words.clear();
+            words.push(word);
+            while let Some((_, word)) = said.next_if(|(next, _)| *next == name) {
+                words.push(word);
             }
-            let directories = self.settle(replay);
+            path.push(name);
+            self.replay(&path, &words, &moments, &mut replay)?;
+            if let Some(visit) = visit.as_deref_mut().filter(|_| !replay.is_empty()) {
+                visit(&path, replay.versions());
+            }
+            let directories = self.settle(&mut replay);
             if !directories.is_empty() {
-                work.push(Place { path, directories });
+                work.push(Place { path: path.clone(), directories });
             }
+            path.pop();
         }
         Ok(())
     }
 
-    /// Goes through what the layers say about `path`, bottom layer first.
-    fn replay(&mut self, path: &RelPath, words: &[Word], parents: &[PlacedDirectory]) -> LayerResult<Replay> {
-        let mut replay = Replay::default();
-        let hides: Vec<(usize, Hide)> =
-            parents.iter().filter_map(|parent| parent.hidden.map(|hide| (parent.layer, hide))).collect();
-        let moments: BTreeSet<usize> =
-            parents.iter().map(|parent| parent.layer).chain(hides.iter().map(|(_, hide)| hide.layer)).collect();
-        for moment in moments {
+    /// What the layers say in `directories`, by name, and of each name bottom layer first.
+    fn said(&self, directories: &[PlacedDirectory]) -> LayerResult<Vec<(Name, Word)>> {
+        let mut said = Vec::new();
+        for directory in directories {
+            let layer = self.layer(directory.layer)?;
+            let mut refused = None;
+            layer.entries(directory.ino, &mut |entry| match checked_name(layer, &entry.name) {
+                Ok(name) => said.push((name, (directory.layer, entry.kind))),
+                Err(error) => refused = Some(error),
+            })?;
+            if let Some(error) = refused {
+                return Err(error);
+            }
+        }
+        // The names of each directory are in order already, and those of one name stay in that of their layers.
+        said.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(said)
+    }
+
+    /// Goes through what the layers say about `path`, bottom layer first. `replay` is empty at first.
+    fn replay(&mut self, path: &RelPath, words: &[Word], moments: &Moments, replay: &mut Replay) -> LayerResult<()> {
+        for &moment in &moments.layers {
             // A layer that hides a parent takes what is in it along before its own words count.
-            for (layer, hide) in hides.iter().filter(|(_, hide)| hide.layer == moment) {
+            for (layer, hide) in moments.hides.iter().filter(|(_, hide)| hide.layer == moment) {
                 self.layer_mut(moment).removed += replay.hide_of_layer(*layer, *hide);
             }
             if let Some((layer, kind)) = words.iter().find(|(layer, _)| *layer == moment) {
-                self.hear(path, *layer, *kind, &mut replay)?;
+                self.hear(path, *layer, *kind, replay)?;
             }
         }
-        Ok(replay)
+        Ok(())
     }
 
     fn layer_mut(&mut self, index: usize) -> &mut LayerSummary {
@@ -312,9 +347,9 @@ impl<'a> Account<'a> {
         self.layer_mut(layer).changed += 1;
     }
 
-    /// Books the objects of one name. Returns the directories.
-    fn settle(&mut self, replay: Replay) -> Vec<PlacedDirectory> {
-        for object in replay.objects {
+    /// Books the objects of one name. Returns the directories, and leaves `replay` empty.
+    fn settle(&mut self, replay: &mut Replay) -> Vec<PlacedDirectory> {
+        for object in replay.objects.drain(..) {
             if object.nlink > 1 {
                 let linked = self.linked.entry((object.layer, object.ino)).or_insert(Linked {
                     size: object.size,
@@ -333,7 +368,7 @@ impl<'a> Account<'a> {
             }
             self.unlinked.push((object.layer, object.ino, object.size, object.hidden));
         }
-        replay.directories
+        std::mem::take(&mut replay.directories)
     }
 
     fn book(&mut self, layer: usize, size: u64, hidden: Option<Hide>) {
@@ -401,6 +436,10 @@ struct Replay {
 }
 
 impl Replay {
+    fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.directories.is_empty()
+    }
+
     fn visible(&self) -> Visible {
         if let Some(object) = self.objects.iter().rev().find(|object| object.hidden.is_none()) {
             return Visible::Object((object.kind, object.size));

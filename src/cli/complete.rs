@@ -10,12 +10,29 @@ use crate::store::Store;
 use crate::union::{Node, Stack};
 use clap::{Args, Command};
 use clap_complete::CompletionCandidate;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
-/// The store of the environment; an option on the line being completed is not known here.
+/// The store that the line being completed is about.
 fn store() -> Option<Store> {
-    let root = std::env::var_os("LAYERFS_ROOT").map_or_else(Store::default_root, Into::into);
+    let root = root_of(std::env::args_os()).or_else(|| std::env::var_os("LAYERFS_ROOT"));
+    let root: PathBuf = root.map_or_else(Store::default_root, Into::into);
     root.exists().then(|| Store::open(&root).ok()).flatten()
+}
+
+/// The value of `--root` among `words`: the shell passes those of its line behind a `--`.
+fn root_of(words: impl Iterator<Item = OsString>) -> Option<OsString> {
+    let mut words = words.skip_while(|word| word != "--").skip(1);
+    let mut found = None;
+    while let Some(word) = words.next() {
+        if word == "--root" {
+            found = words.next();
+        } else if let Some(value) = word.as_bytes().strip_prefix(b"--root=") {
+            found = Some(OsStr::from_bytes(value).to_owned());
+        }
+    }
+    found
 }
 
 fn candidates(begun: &OsStr, all: impl IntoIterator<Item = String>) -> Vec<CompletionCandidate> {
@@ -81,4 +98,18 @@ fn offline() -> Option<RegistryOptions> {
     let command = RegistryOptions::augment_args(Command::new("complete"));
     let matches = command.try_get_matches_from(["complete"]).ok()?;
     <RegistryOptions as clap::FromArgMatches>::from_arg_matches(&matches).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::root_of;
+    use std::ffi::OsString;
+
+    #[test]
+    fn the_store_on_the_line_counts() {
+        let root = |line: &str| root_of(line.split(' ').map(OsString::from));
+        assert_eq!(root("layerfs -- layerfs --root /a cat x"), Some("/a".into()));
+        assert_eq!(root("layerfs -- layerfs --root=/b cat --root /c x"), Some("/c".into()));
+        assert_eq!(root("layerfs --root /a -- layerfs cat --root"), None);
+    }
 }

@@ -7,20 +7,51 @@ use std::process::ExitCode;
 /// The variable by which a shell asks this program.
 pub(super) const VARIABLE: &str = "COMPLETE";
 
-/// Bash takes words apart at colons, and replaces only what stands behind the last one: IMAGE:PATH is put together before it is completed, and
-/// what is typed already is cut off the answers.
+/// Bash takes words apart at colons, keeps the quotes in them, and replaces only what stands behind the last colon or an open quote: so the line is
+/// taken apart here as the shell would, IMAGE:PATH is put together before it is completed, and the answers are cut and quoted to fit what
+/// readline replaces.
 const WHOLE_WORDS: &str = r#"
 _layerfs_whole_words() {
-    local line=${COMP_LINE:0:COMP_POINT} current
-    local -a COMP_WORDS
-    read -ra COMP_WORDS <<<"$line"
-    [[ $line == *[[:space:]] ]] && COMP_WORDS+=("")
+    local line=${COMP_LINE:0:COMP_POINT} word= begun= quote= char at cut=0 before=0 reply
+    local -a COMP_WORDS=() answers=()
+    for ((at = 0; at < ${#line}; at++)); do
+        char=${line:at:1}
+        if [[ $quote == "'" && $char != "'" ]]; then
+            word+=$char
+        elif [[ $char == \\ ]]; then
+            # Between double quotes only some characters need it; elsewhere it stays.
+            ((at += 1))
+            [[ $quote && ${line:at:1} != [\"\\\$\`] ]] && word+=\\
+            word+=${line:at:1} begun=yes
+        elif [[ $quote && $char == "$quote" ]]; then
+            quote= cut=$before
+        elif [[ $quote ]]; then
+            word+=$char
+        elif [[ $char == [\"\'] ]]; then
+            quote=$char begun=yes before=$cut cut=${#word}
+        elif [[ $char == [[:space:]] ]]; then
+            [[ $begun ]] && COMP_WORDS+=("$word")
+            word= begun= cut=0
+        else
+            word+=$char begun=yes
+            [[ $COMP_WORDBREAKS == *"$char"* ]] && cut=${#word}
+        fi
+    done
+    COMP_WORDS+=("$word")
     local COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
-    current=${COMP_WORDS[COMP_CWORD]}
-    _clap_complete_layerfs "$1" "$current" "$3"
-    if [[ $current == *:* && $COMP_WORDBREAKS == *:* ]]; then
-        COMPREPLY=("${COMPREPLY[@]#"${current%"${current##*:}"}"}")
-    fi
+    local -
+    set -o noglob
+    _clap_complete_layerfs "$1" "$word" "$3"
+    for reply in "${COMPREPLY[@]}"; do
+        [[ $reply == "${word:0:cut}"* ]] && reply=${reply:cut}
+        case $quote in
+            \') reply=${reply//\'/\'\\\'\'} ;;
+            \") reply=${reply//\\/\\\\} reply=${reply//\"/\\\"} reply=${reply//\$/\\\$} reply=${reply//\`/\\\`} ;;
+            *) [[ $reply ]] && printf -v reply %q "$reply" ;;
+        esac
+        answers+=("$reply")
+    done
+    COMPREPLY=("${answers[@]}")
 }
 complete -o nospace -o bashdefault -F _layerfs_whole_words layerfs
 "#;
