@@ -13,6 +13,7 @@ pub mod seccomp;
 mod signals;
 pub mod spawn;
 mod writeback;
+pub mod xattr_at;
 
 #[cfg(test)]
 pub(crate) use allocations::allocations;

@@ -99,8 +99,8 @@ impl DirLayer {
         Ok(names)
     }
 
-    /// What one name stands for, with as few system calls as the notation allows: none for a plain file. A name that
-    /// vanished meanwhile is none.
+    /// What one name stands for, with as few system calls as the notation allows: none but for devices, where these may be whiteouts. A
+    /// name that vanished meanwhile is none.
     fn entry(
         &self,
         dir: &Arc<OwnedFd>,
@@ -111,6 +111,7 @@ impl DirLayer {
         let may_be_whiteout = marks_whiteouts || self.options.override_stat.is_some();
         let kind = match raw.kind {
             FileType::RegularFile if !may_be_whiteout => FileKind::File,
+            FileType::Directory => FileKind::Directory,
             FileType::Symlink => FileKind::Symlink,
             FileType::Fifo => FileKind::Fifo,
             FileType::Socket => FileKind::Socket,
@@ -121,7 +122,7 @@ impl DirLayer {
             return self.examine(&Object::new(dir, name), marks_whiteouts);
         }
         let ino = self.places.lock().identify(self.root_device, raw.ino, self.root_device);
-        Ok(Some(EntryKind::Node { ino, kind, opaque: true, implied: false }))
+        Ok(Some(EntryKind::Node { ino, kind, opaque: !kind.is_directory(), implied: false }))
     }
 
     /// What `object` is; none when there is nothing.

@@ -4,10 +4,11 @@
 //! tree is ever reached.
 
 use crate::model::{DeviceNumber, FileKind, Meta, Timestamp};
-use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+use crate::sys::xattr_at;
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, XattrFlags};
 use rustix::io::Errno;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// Where an object is.
@@ -49,42 +50,58 @@ impl Object {
         Ok(rustix::fs::readlinkat(&self.dir, &*self.name, Vec::new())?.into_bytes())
     }
 
-    /// A path to it that ends in its own name, for calls that take no descriptor of a directory.
-    pub fn proc_path(&self) -> Vec<u8> {
-        proc_path(&self.dir, &self.name)
-    }
-
     /// The value of the extended attribute `name`; none when there is none, or the file system has none at all.
     pub fn xattr(&self, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        let path = self.proc_path();
-        let mut value = vec![0; USUAL_VALUE];
+        let mut usual = [0; USUAL_VALUE];
+        match xattr_at::get(self.dir(), &self.name, name, &mut usual) {
+            Ok(length) => return Ok(usual.get(..length).map(<[u8]>::to_vec)),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
+            Err(Errno::RANGE) => {}
+            Err(error) => return Err(error.into()),
+        }
         loop {
-            match rustix::fs::lgetxattr(&path, name, &mut value[..]) {
+            let mut value = vec![0; xattr_at::get(self.dir(), &self.name, name, &mut [])?.max(USUAL_VALUE)];
+            match xattr_at::get(self.dir(), &self.name, name, &mut value) {
                 Ok(length) => {
                     value.truncate(length);
                     return Ok(Some(value));
                 }
-                Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
-                Err(Errno::RANGE) => value.resize(rustix::fs::lgetxattr_query(&path, name)?.max(USUAL_VALUE), 0),
+                Err(Errno::NODATA) => return Ok(None),
+                // Another one was set meanwhile.
+                Err(Errno::RANGE) => {}
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
+    /// Sets the extended attribute `name`.
+    pub fn set_xattr(&self, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<(), Errno> {
+        xattr_at::set(self.dir(), &self.name, name, value, flags)
+    }
+
+    /// Removes the extended attribute `name`.
+    pub fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {
+        xattr_at::remove(self.dir(), &self.name, name)
+    }
+
     /// The names of its extended attributes.
     pub fn xattr_names(&self) -> io::Result<Vec<Vec<u8>>> {
-        let path = self.proc_path();
-        let mut list = vec![0; USUAL_VALUE];
-        let length = loop {
-            match rustix::fs::llistxattr(&path, &mut list[..]) {
-                Ok(length) => break length,
-                Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-                Err(Errno::RANGE) => list.resize(rustix::fs::llistxattr_query(&path)?.max(USUAL_VALUE), 0),
+        let mut usual = [0; USUAL_VALUE];
+        match xattr_at::list(self.dir(), &self.name, &mut usual) {
+            Ok(length) => return Ok(split_names(usual.get(..length).unwrap_or_default())),
+            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+            Err(Errno::RANGE) => {}
+            Err(error) => return Err(error.into()),
+        }
+        loop {
+            let mut list = vec![0; xattr_at::list(self.dir(), &self.name, &mut [])?.max(USUAL_VALUE)];
+            match xattr_at::list(self.dir(), &self.name, &mut list) {
+                Ok(length) => return Ok(split_names(list.get(..length).unwrap_or_default())),
+                // One more was set meanwhile.
+                Err(Errno::RANGE) => {}
                 Err(error) => return Err(error.into()),
             }
-        };
-        list.truncate(length);
-        Ok(list.split(|&byte| byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
+        }
     }
 
     /// Whether the directory has an entry `name`.
@@ -98,17 +115,9 @@ impl Object {
     }
 }
 
-/// The path of `name` in the directory `dir`, by way of `/proc`.
-pub fn proc_path(dir: &impl AsRawFd, name: &[u8]) -> Vec<u8> {
-    let mut path = Vec::with_capacity(32 + name.len());
-    path.extend_from_slice(format!("/proc/self/fd/{}/", dir.as_raw_fd()).as_bytes());
-    path.extend_from_slice(name);
-    path
-}
-
-/// The path of the object that `fd` is open on, whatever its kind.
-pub fn proc_path_of(fd: BorrowedFd<'_>) -> Vec<u8> {
-    format!("/proc/self/fd/{}", fd.as_raw_fd()).into_bytes()
+/// The names of a list that has a NUL behind each.
+fn split_names(list: &[u8]) -> Vec<Vec<u8>> {
+    list.split(|&byte| byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
 }
 
 /// What `stat` says, as a value; an unknown type counts as a plain file, which no file system of Linux has.

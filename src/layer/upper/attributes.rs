@@ -112,7 +112,7 @@ impl Upper {
     /// Takes setuid, setgid and capabilities from the file `ino`, as a write by someone unprivileged does.
     pub fn drop_privileges(&self, ino: LocalIno) -> LayerResult<()> {
         let object = self.tree.object(ino)?;
-        match rustix::fs::lremovexattr(object.proc_path(), CAPABILITY) {
+        match object.remove_xattr(CAPABILITY.as_bytes()) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {}
             Err(error) => return Err(self.failed("remove capabilities", error.into())),
         }
@@ -133,7 +133,8 @@ impl Upper {
             XattrMode::Create => XattrFlags::CREATE,
             XattrMode::Replace => XattrFlags::REPLACE,
         };
-        rustix::fs::lsetxattr(object.proc_path(), self.prefix().stored(name).as_ref(), value, flags)
+        object
+            .set_xattr(self.prefix().stored(name).as_ref(), value, flags)
             .map_err(|error| self.failed("set xattr", error.into()))
     }
 
@@ -141,7 +142,8 @@ impl Upper {
     pub fn remove_xattr(&self, ino: LocalIno, name: &[u8]) -> LayerResult<()> {
         let object = self.tree.object(ino)?;
         self.check_xattr(name)?;
-        rustix::fs::lremovexattr(object.proc_path(), self.prefix().stored(name).as_ref())
+        object
+            .remove_xattr(self.prefix().stored(name).as_ref())
             .map_err(|error| self.failed("remove xattr", error.into()))
     }
 

@@ -161,11 +161,10 @@ impl Upper {
     fn copy_xattrs(&self, staged: &Object, copied: &Copied<'_>) -> LayerResult<()> {
         let mut names = Vec::new();
         copied.layer.xattr_names(copied.local, &mut |name| names.push(name.to_vec()))?;
-        let path = staged.proc_path();
         for name in names.iter().filter(|name| self.copies_xattr(name)) {
             let Some(value) = copied.layer.xattr(copied.local, name)? else { continue };
             let stored = self.prefix().stored(name);
-            match rustix::fs::lsetxattr(&path, stored.as_ref(), &value, XattrFlags::empty()) {
+            match staged.set_xattr(stored.as_ref(), &value, XattrFlags::empty()) {
                 Ok(()) => {}
                 Err(Errno::PERM | Errno::OPNOTSUPP) if self.may_be_lost(name) => {
                     log::debug!("{}: xattr {} is not copied up", self.tree.label(), name.escape_ascii());

@@ -134,7 +134,7 @@ impl Upper {
             crate::sys::chmod_no_follow(nursery.dir(), &nursery.name, 0o2700)?;
         }
         if let Some(acl) = parent.xattr(DEFAULT_ACL.as_bytes())? {
-            rustix::fs::lsetxattr(nursery.proc_path(), DEFAULT_ACL, &acl, XattrFlags::empty())?;
+            nursery.set_xattr(DEFAULT_ACL.as_bytes(), &acl, XattrFlags::empty())?;
         }
         Ok(nursery)
     }
@@ -214,7 +214,7 @@ impl Upper {
         }
         let text = stat.to_text(stored_as);
         let name = owners::CONTAINERS_OVERRIDE;
-        Ok(rustix::fs::lsetxattr(object.proc_path(), name, text.as_bytes(), XattrFlags::empty())?)
+        Ok(object.set_xattr(name, text.as_bytes(), XattrFlags::empty())?)
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn probe(
         Ownership::Override => &[opaque, owners::CONTAINERS_OVERRIDE],
     };
     for attribute in wanted {
-        rustix::fs::lsetxattr(dir.proc_path(), *attribute, b"0:0:0755", XattrFlags::empty()).map_err(|error| {
+        dir.set_xattr(attribute, b"0:0:0755", XattrFlags::empty()).map_err(|error| {
             let attribute = attribute.escape_ascii().to_string();
             UpperError::NoXattrs { path: upper.to_owned(), attribute, source: error.into() }
         })?;

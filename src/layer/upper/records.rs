@@ -18,11 +18,11 @@ impl Upper {
     /// Sets one of overlay's records on `object`.
     pub(super) fn set_record(&self, object: &Object, record: Record, value: &[u8]) -> io::Result<()> {
         let name = self.record_name(record);
-        Ok(rustix::fs::lsetxattr(object.proc_path(), name, value, XattrFlags::empty())?)
+        Ok(object.set_xattr(name, value, XattrFlags::empty())?)
     }
 
     fn remove_record(&self, object: &Object, record: Record) -> io::Result<()> {
-        match rustix::fs::lremovexattr(object.proc_path(), self.record_name(record)) {
+        match object.remove_xattr(self.record_name(record)) {
             Ok(()) | Err(Errno::NODATA) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -57,8 +57,7 @@ impl Upper {
         }
         let object = self.tree.object(dir)?;
         let name = [self.prefix().as_bytes(), IMPURE].concat();
-        rustix::fs::lsetxattr(object.proc_path(), &name, b"y", XattrFlags::empty())
-            .map_err(|error| self.failed("mark impure", error.into()))?;
+        object.set_xattr(&name, b"y", XattrFlags::empty()).map_err(|error| self.failed("mark impure", error.into()))?;
         self.state.lock().impure.insert(dir);
         Ok(())
     }
