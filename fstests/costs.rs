@@ -166,6 +166,56 @@ fn a_cached_file_of_a_writable_mount_costs_no_request() {
     mount.unmount().ok();
 }
 
+/// Attributes come with the listings: nothing is asked for one by one.
+#[test]
+fn a_walk_of_a_writable_mount_costs_its_listings() {
+    let Some(scene) = Scene::begin(&[Need::Root, Need::Fuse]) else { return };
+    let options = ["lower", "upper", "work"].map(|part| format!("{part}dir={}", scene.dir(part).display())).join(",");
+    for at in 0..2000 {
+        let directory = scene.path(format!("lower/{}", at / 400));
+        fs::create_dir_all(&directory).expect("mkdir");
+        fs::write(directory.join(format!("file-{at}")), "x").expect("write");
+    }
+    let mount = scene.mount(["overlay", "-o", &options], "mnt");
+    let mut new = requests_of(&scene, mount.path(), || {
+        let mut files = 0;
+        for directory in fs::read_dir(mount.path()).expect("list") {
+            for file in fs::read_dir(directory.expect("an entry").path()).expect("list") {
+                files += file.expect("an entry").metadata().expect("a stat").len();
+            }
+        }
+        assert_eq!(files, 2000);
+    });
+    let listings = ["opendir", "readdir", "readdirplus"].into_iter().filter_map(|name| new.remove(name)).sum::<u64>();
+    // Twenty-five entries fit into the smallest answer; it is asked once more whether that was all.
+    assert!(listings <= 2000 / 25 + 2 * 6 + 1, "{listings} requests for 2000 files");
+    let others: u64 = new.values().sum();
+    assert!(others <= 8, "{new:?}");
+    mount.unmount().ok();
+}
+
+/// A deletion in a lower layer is a link to the one whiteout there is; no inode is made, no layer is asked again.
+#[test]
+fn a_removed_lower_file_costs_a_link() {
+    const FILES: u64 = 200;
+    let Some(scene) = Scene::begin(&[Need::Root, Need::Fuse, Need::Program("strace")]) else { return };
+    let options = ["lower", "upper", "work"].map(|part| format!("{part}dir={}", scene.dir(part).display())).join(",");
+    for at in 0..=FILES {
+        fs::write(scene.path(format!("lower/{at}")), "x").expect("write");
+    }
+    let mount = scene.mount(["overlay", "-o", &options], "mnt");
+    fs::remove_file(mount.join("0")).expect("unlink");
+    let calls = system_calls(&scene, server(&scene, mount.path()), || {
+        (1..=FILES).for_each(|at| fs::remove_file(mount.join(at.to_string())).expect("unlink"));
+    });
+    assert_eq!(calls.get("linkat"), Some(&FILES), "{calls:?}");
+    assert_eq!(calls.get("mknodat"), None, "{calls:?}");
+    let total: u64 = calls.values().sum();
+    // The link, and looks at the file, and at the directory, whose attributes have changed.
+    assert!(total <= 6 * FILES, "{total} system calls for {FILES} files: {calls:?}");
+    mount.unmount().ok();
+}
+
 /// Bytes that the server has for itself alone, in memory.
 fn own_memory(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a status");

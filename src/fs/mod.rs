@@ -16,6 +16,7 @@
 //! | `rename.rs` | `rename`, and where what was renamed came from |
 //! | `copy_up.rs` | bringing a lower object to the upper |
 //! | `nodes.rs` | what the kernel knows of a writable filesystem, and where it is |
+//! | `ahead.rs`, `prefetch.rs` | what will be listed and read next |
 //! | `writable.rs` | the upper, its locks, which numbers have been brought there |
 //!
 //! **What is remembered.** An inode number says by itself in which layer its object lies ([`Ino`]), so files of lower
@@ -25,6 +26,7 @@
 //! **Locks**, in this order: a directory's listing, a shard of the directory table, the table of exceptions. Only the first
 //! is held across calls of layers, and it belongs to one directory.
 
+mod ahead;
 mod attr;
 mod change;
 mod copy_up;
@@ -44,6 +46,7 @@ mod tests;
 mod writable;
 mod xattr;
 
+pub use ahead::Walker;
 pub use attr::{Attr, Statfs};
 pub use change::Write;
 pub use copy_up::without_waiting;

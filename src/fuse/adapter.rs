@@ -9,6 +9,7 @@ use super::incoming::{changes, creator, new_node, rename_mode, xattr_mode};
 use super::ioctl;
 use super::push::Pushes;
 use super::spin::Spinner;
+use super::walk::Listings;
 use crate::fs::{Attr, FsError, FsResult, LayerFs, Write};
 use crate::layer::upper::{Changes, NewKind, NewObject};
 use crate::union::Ino;
@@ -51,6 +52,8 @@ pub(super) struct Adapter {
     pub(super) spinner: Spinner,
     /// Files that will be read soon; none where files must not be pushed.
     pub(super) pushes: Option<Pushes>,
+    /// Directories that are listed; none where the next ones need not be read before.
+    pub(super) listings: Option<Listings>,
     /// Files whose cached pages have to go because writing them failed.
     pub(super) failed_writes: Sender<u64>,
     /// How the kernel is to see what there is.
@@ -225,6 +228,7 @@ impl Filesystem for Adapter {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),
         }
+        self.walk_after(Ino(ino.0), offset);
         self.spinner.wait();
     }
 
@@ -247,6 +251,7 @@ impl Filesystem for Adapter {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),
         }
+        self.walk_after(Ino(ino.0), offset);
         self.spinner.wait();
     }
 

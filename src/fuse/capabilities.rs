@@ -28,7 +28,9 @@ impl OpenMode {
 
 /// Every feature that makes a mount faster or more right, asked for one by one: a set with one unknown bit is refused
 /// as a whole. Not asked for: `ATOMIC_O_TRUNC` (would reach nobody without opens), the lock bits (the kernel's local locks
-/// work), `SETXATTR_EXT` and `OVER_IO_URING` (the protocol library misreads the one and hangs with the other).
+/// work), `SETXATTR_EXT` and `OVER_IO_URING` (the protocol library misreads the one and hangs with the other), `READDIRPLUS_AUTO`:
+/// the attributes of an entry cost one system call where it lies on disk and none in a table of contents, but a request, twenty
+/// times as much, when they are asked for later; and who lists nearly always asks for them.
 const WANTED: &[InitFlags] = &[
     InitFlags::FUSE_ASYNC_READ,
     InitFlags::FUSE_PARALLEL_DIROPS,
@@ -42,15 +44,8 @@ const WANTED: &[InitFlags] = &[
 
 /// What a writable mount asks for besides: writes gathered in the page cache; the umask left to the file system that also
 /// knows the default ACLs; setuid and setgid taken away by the server, or each write would first ask for capabilities.
-///
-/// Attributes with the listing only where they seem to be wanted: a directory on disk has to be asked for them one by one. From a
-/// table of contents they cost less than a single request that asks for one of them.
-const WANTED_TO_WRITE: &[InitFlags] = &[
-    InitFlags::FUSE_READDIRPLUS_AUTO,
-    InitFlags::FUSE_WRITEBACK_CACHE,
-    InitFlags::FUSE_DONT_MASK,
-    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-];
+const WANTED_TO_WRITE: &[InitFlags] =
+    &[InitFlags::FUSE_WRITEBACK_CACHE, InitFlags::FUSE_DONT_MASK, InitFlags::FUSE_HANDLE_KILLPRIV_V2];
 
 /// Requests that the kernel may have under way for read-ahead.
 const MAX_BACKGROUND: u16 = 64;

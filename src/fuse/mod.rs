@@ -25,6 +25,7 @@ mod kernel;
 mod push;
 mod session;
 mod spin;
+mod walk;
 
 pub use capabilities::OpenMode;
 pub use counters::{Counters, Operation};

@@ -7,7 +7,8 @@ use super::capabilities::{OpenMode, Wishes};
 use super::counters::Counters;
 use super::push;
 use super::spin::Spinner;
-use crate::fs::LayerFs;
+use super::walk;
+use crate::fs::{LayerFs, Walker};
 use crate::union::Ino;
 use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
 use std::ffi::OsStr;
@@ -91,6 +92,7 @@ impl Server {
         let (pushes, to_push) = push::channel();
         let adapter = Adapter {
             pushes: from_memory.then_some(pushes),
+            listings: Walker::new(&fs).map(walk::start).transpose().map_err(SessionError::Handshake)?,
             failed_writes,
             fs: Arc::clone(&fs),
             counters: Arc::clone(&counters),

@@ -36,7 +36,14 @@ pub fn get(dir: BorrowedFd<'_>, name: &[u8], attribute: &[u8], value: &mut [u8])
         let arguments = Arguments { value: value.as_mut_ptr() as u64, size: length_of(value)?, flags: 0 };
         get_call(dir, name, attribute, &arguments)
     });
-    or_else(direct, || rustix::fs::lgetxattr(proc_path(dir, name), attribute, value))
+    or_else(direct, || {
+        let path = proc_path(dir, name);
+        // An empty buffer would only be filled.
+        if value.is_empty() {
+            return rustix::fs::lgetxattr_query(path, attribute);
+        }
+        rustix::fs::lgetxattr(path, attribute, value)
+    })
 }
 
 /// Reads the names of the attributes of `name` in `dir` into `list`, each with a NUL behind it, and returns their length; with an empty
@@ -46,7 +53,13 @@ pub fn get(dir: BorrowedFd<'_>, name: &[u8], attribute: &[u8], value: &mut [u8])
 /// As listxattr(2): `ERANGE` when `list` is too short.
 pub fn list(dir: BorrowedFd<'_>, name: &[u8], list: &mut [u8]) -> Result<usize> {
     let direct = name.into_with_c_str(|name| list_call(dir, name, list));
-    or_else(direct, || rustix::fs::llistxattr(proc_path(dir, name), list))
+    or_else(direct, || {
+        let path = proc_path(dir, name);
+        if list.is_empty() {
+            return rustix::fs::llistxattr_query(path);
+        }
+        rustix::fs::llistxattr(path, list)
+    })
 }
 
 /// Sets the attribute `attribute` of `name` in `dir`.

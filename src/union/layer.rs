@@ -194,6 +194,11 @@ pub trait Layer: fmt::Debug + Send + Sync {
     /// Calls `visit` with the name of every extended attribute but overlay's own.
     fn xattr_names(&self, ino: LocalIno, visit: &mut dyn FnMut(&[u8])) -> LayerResult<()>;
 
+    /// A descriptor of the directory `dir` by which its tree can be read as it lies on disk; none where nothing has to be read from one.
+    fn directory_on_disk(&self, _dir: LocalIno) -> Option<Arc<OwnedFd>> {
+        None
+    }
+
     /// Whether any object may have an extended attribute whose name begins with `prefix`. Asked once, when a mount begins.
     fn may_have_xattrs(&self, _prefix: &[u8]) -> bool {
         true

@@ -127,6 +127,10 @@ impl Layer for DirLayer {
         Ok(Some((self.file(ino, Access::Read)?, 0)))
     }
 
+    fn directory_on_disk(&self, dir: LocalIno) -> Option<Arc<OwnedFd>> {
+        self.directory(dir).ok()
+    }
+
     fn keeps_marks(&self) -> bool {
         true
     }
