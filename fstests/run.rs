@@ -264,6 +264,20 @@ fn a_running_container_is_committed() {
     }
 }
 
+/// A limit that nothing enforces is said to be none, once.
+#[test]
+fn regression_memory_that_is_not_limited_is_told() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    for &who in ALL {
+        let runner = Runner::new(&scene, who);
+        let eat = "head -c 50000000 /dev/zero | tail -c 45000000 | wc -c";
+        let done = runner.run(&["--rm", "-m", "20m", "box", "sh", "-c", eat]);
+        let told = done.error_text().matches("memory is not limited").count();
+        let whole = done.text().trim() == "45000000";
+        assert_eq!(told, usize::from(whole), "{who:?}: {} {}", done.text(), done.error_text());
+    }
+}
+
 /// The death of `run`, however it comes, is the container's.
 #[test]
 fn nothing_survives_the_runner() {

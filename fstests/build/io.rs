@@ -121,3 +121,35 @@ fn an_oci_runtime_runs_the_commands() {
     workshop.build(&context, "by-nobody", &arguments("/no/such/runtime")).fails(1, &["/no/such/runtime"]);
     assert!(scene.mounts().is_empty() && scene.processes().is_empty());
 }
+
+/// Also as a plain user, within limits: a limit that cannot be kept is told.
+#[test]
+fn an_oci_runtime_keeps_limits() {
+    let needs = [NEEDS, &[Need::Program("runc"), Need::PlainUser, Need::UserNamespace]].concat();
+    let Some(scene) = Scene::begin_with_limit(&needs, LIMIT) else { return };
+    for who in [Who::Me, Who::Plain] {
+        let workshop = Workshop::open(&scene, who);
+        let context = workshop.directory("limits");
+        let build = |commands: &str, arguments: &[&str]| {
+            std::fs::write(
+                context.join("Dockerfile"),
+                format!("FROM base\n{commands}\nUSER app\nRUN id -u >/tmp/id\n"),
+            )
+            .expect("the Dockerfile");
+            let all = [&["--runtime", "runc", "--no-cache"], arguments].concat();
+            let done = workshop.build(&context, "limits", &all.into_iter().map(str::to_owned).collect::<Vec<_>>()).ok();
+            (workshop.tree("limits"), done.error_text().matches("memory is not limited").count())
+        };
+        let eat = "RUN head -c 50000000 /dev/zero | tail -c 45000000 | wc -c >/eaten; chown 3:4 /eaten";
+        let (tree, told) = build(eat, &["-m", "20m"]);
+        assert!(tree["/eaten"].starts_with("644 3:4 "), "{who:?}: {tree:?}");
+        assert_eq!(tree["/tmp/id"], "644 1000:1000 =1000\\x0a");
+        assert_eq!(told, usize::from(tree["/eaten"].contains("45000000")), "{who:?}");
+        let fork =
+            "RUN (i=0; while [ $i -lt 2100 ]; do sleep 1000 & i=$((i+1)); done; echo all >/all); ulimit -n >/files";
+        let (tree, _) = build(fork, &["--ulimit=nofile=100"]);
+        assert!(!tree.contains_key("/all"), "{who:?}: {tree:?}");
+        assert_eq!(tree["/files"], "644 0:0 =100\\x0a");
+    }
+    assert!(scene.mounts().is_empty() && scene.processes().is_empty());
+}

@@ -138,7 +138,7 @@ fn shrink_bounding_set(keep: Capabilities) -> Result<(), Failure> {
 fn become_user(user: &User) -> Result<(), Failure> {
     use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
     let what = || format!("become user {}:{} (is the number mapped?)", user.uid, user.gid);
-    let groups: Vec<Gid> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    let groups: Vec<Gid> = user.all_groups().into_iter().map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     set_thread_groups(&groups).trying(what)?;
     set_thread_res_gid(gid, gid, gid).trying(what)?;

@@ -2,7 +2,7 @@
 
 use super::SandboxError;
 use super::identity::write_maps;
-use super::limits::ControlGroup;
+use super::limits::{ControlGroup, warn_of_memory};
 use super::protocol::{self, CONTROL, Order, Report, SPECIFICATION};
 use super::spec::Spec;
 use super::stage::VERB;
@@ -217,6 +217,9 @@ impl Running {
     ) -> Result<(), SandboxError> {
         let mut sink = Some(sink.unwrap_or_else(|| Arc::new(super::supervise::MapSink::default())));
         let mut user = spec.user.clone();
+        if spec.runtime.is_some() && spec.identity.is_mapped() && spec.limits.memory.is_some() {
+            warn_of_memory("an OCI runtime in a user namespace makes none");
+        }
         loop {
             let (report, descriptor) = self.next()?.ok_or(SandboxError::Lost)?;
             match (report, descriptor) {
@@ -226,7 +229,9 @@ impl Running {
                 }
                 (Report::Init(pid), _) => {
                     self.init = Some(pid);
-                    self.group.replace(ControlGroup::enclose(pid, &spec.limits));
+                    let group = ControlGroup::enclose(pid, &spec.limits);
+                    group.warn();
+                    self.group.replace(group);
                     self.order(&Order::Go);
                 }
                 (Report::Mounted, Some(device)) => {

@@ -16,6 +16,16 @@ const HIERARCHY: &str = "/sys/fs/cgroup";
 #[derive(Debug, Default)]
 pub(super) struct ControlGroup {
     directories: Vec<PathBuf>,
+    /// Controllers whose limit could not be set.
+    failed: Vec<(&'static str, io::Error)>,
+}
+
+const MEMORY: &str = "memory";
+
+/// Warns as Docker does where it discards a limit.
+pub(super) fn warn_of_memory(reason: &str) {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| log::warn!("memory is not limited: no control group can be made for it: {reason}"));
 }
 
 impl ControlGroup {
@@ -30,16 +40,24 @@ impl ControlGroup {
         let unified = hierarchy.join("cgroup.controllers").exists();
         let wanted = [
             ("pids", "pids.max", limits.processes),
-            ("memory", if unified { "memory.max" } else { "memory.limit_in_bytes" }, limits.memory),
+            (MEMORY, if unified { "memory.max" } else { "memory.limit_in_bytes" }, limits.memory),
         ];
         for (controller, file, limit) in wanted {
             let Some(limit) = limit else { continue };
             let parent = if unified { hierarchy.to_owned() } else { hierarchy.join(controller) };
             if let Err(error) = group.limit(&parent.join(&name), file, limit, pid) {
                 log::debug!("no control group for {controller}: {error}");
+                group.failed.push((controller, error));
             }
         }
         group
+    }
+
+    /// Says, once in the life of this process, that memory was to be limited and is not: nothing else limits it.
+    pub(super) fn warn(&self) {
+        for (_, error) in self.failed.iter().filter(|(controller, _)| *controller == MEMORY) {
+            warn_of_memory(&error.to_string());
+        }
     }
 
     fn limit(&mut self, directory: &Path, file: &str, limit: u64, pid: i32) -> io::Result<()> {
@@ -97,6 +115,25 @@ fn set(resource: Resource, soft: u64, hard: u64) -> Result<(), Failure> {
         .trying(|| format!("set the limit {resource:?} to {soft}:{hard}"))
 }
 
+/// The names of [`RESOURCES`] in an OCI runtime's configuration, with those of `limits` that hold for the command itself.
+pub(super) fn as_oci(spec: &Spec) -> Vec<serde_json::Value> {
+    let mut all: Vec<serde_json::Value> = Vec::new();
+    if let Some(processes) = spec.limits.processes
+        && spec.identity.is_mapped()
+    {
+        let maximum = rustix::process::getrlimit(Resource::Nproc).maximum;
+        let maximum = maximum.map_or(processes, |maximum| maximum.min(processes));
+        all.push(serde_json::json!({"type": "RLIMIT_NPROC", "soft": maximum, "hard": maximum}));
+    }
+    for &(number, soft, hard) in &spec.limits.resources {
+        if let Some(resource) = RESOURCES.get(number as usize) {
+            let name = format!("RLIMIT_{}", format!("{resource:?}").to_uppercase());
+            all.push(serde_json::json!({"type": name, "soft": soft, "hard": hard}));
+        }
+    }
+    all
+}
+
 /// In the kernel's order (asm-generic/resource.h).
 const RESOURCES: &[Resource] = &[
     Resource::Cpu,
@@ -116,3 +153,21 @@ const RESOURCES: &[Resource] = &[
     Resource::Rtprio,
     Resource::Rttime,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_cannot_be_set_is_known() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let limits = Limits { processes: Some(5), memory: Some(1 << 20), ..Limits::default() };
+        for controller in ["pids", "memory"] {
+            fs::create_dir(dir.path().join(controller)).expect("a hierarchy");
+        }
+        assert!(ControlGroup::enclose_below(dir.path(), 1, &limits).failed.is_empty());
+        fs::remove_dir_all(dir.path().join("memory")).expect("removed");
+        let group = ControlGroup::enclose_below(dir.path(), 2, &limits);
+        assert_eq!(group.failed.iter().map(|(controller, _)| *controller).collect::<Vec<_>>(), ["memory"]);
+    }
+}

@@ -21,8 +21,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-/// Name of the container in the runtime's own state, which lies in the bundle: there is no other.
-const NAME: &str = "layerfs";
+/// Name of the container. The runtime's own state lies in the bundle, but its control groups are called so beside those of all others.
+fn name() -> String {
+    format!("layerfs-{}", std::process::id())
+}
 
 /// In the stage: runs the command of `spec` by `runtime`.
 pub(super) fn main(runtime: &OsStr, spec: &Spec, control: &OwnedFd) -> Result<i32, Failure> {
@@ -72,11 +74,13 @@ fn carry_out(runtime: &OsStr, spec: &Spec, control: &OwnedFd) -> Result<i32, Fai
     fs::write(bundle.join("config.json"), config.to_string()).trying(|| "write the bundle".into())?;
     let signals = signals_as_descriptor().trying(|| "block signals".into())?;
     let started = Instant::now();
+    // The child has another number.
+    let name = name();
     let pid = match fork().trying(|| "fork".into())? {
         Fork::Child => {
             reset_signals();
             close_on_exec_from(3).trying(|| "close what was left open".into())?;
-            let error = invocation(runtime, spec, bundle).args(["run", "--bundle"]).arg(bundle).arg(NAME).exec();
+            let error = invocation(runtime, spec, bundle).args(["run", "--bundle"]).arg(bundle).arg(&name).exec();
             return Err(Failure::new(
                 format!("run {}", runtime.display()),
                 rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
@@ -88,7 +92,7 @@ fn carry_out(runtime: &OsStr, spec: &Spec, control: &OwnedFd) -> Result<i32, Fai
     let code = watch(spec, control, &signals, pid, started)?;
     // After a good end there is nothing left of it, and the runtime says so.
     let _ = invocation(runtime, spec, bundle)
-        .args(["delete", "--force", NAME])
+        .args(["delete", "--force", &name])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
@@ -145,10 +149,15 @@ pub(super) fn configuration(spec: &Spec, bundle: &Path) -> Result<Value, Failure
     let mut namespaces = vec!["pid", "ipc", "uts", "mount"];
     namespaces.extend((spec.network == Network::None).then_some("network"));
     let capabilities = spec.capabilities.names();
-    let resources = match (spec.limits.processes, spec.identity.is_mapped()) {
-        (Some(limit), false) => json!({"pids": {"limit": limit}}),
-        _ => json!({}),
-    };
+    let mut resources = json!({});
+    if !spec.identity.is_mapped() {
+        if let Some(limit) = spec.limits.processes {
+            resources["pids"] = json!({"limit": limit});
+        }
+        if let Some(limit) = spec.limits.memory {
+            resources["memory"] = json!({"limit": limit});
+        }
+    }
     let mut linux = json!({
         "namespaces": namespaces.iter().map(|kind| json!({"type": kind})).collect::<Vec<_>>(),
         "resources": resources,
@@ -165,12 +174,13 @@ pub(super) fn configuration(spec: &Spec, bundle: &Path) -> Result<Value, Failure
         "root": {"path": text(spec.root.path())?, "readonly": spec.root_read_only},
         "process": {
             "terminal": false,
-            "user": {"uid": spec.user.uid, "gid": spec.user.gid, "additionalGids": spec.user.groups, "umask": spec.umask},
+            "user": {"uid": spec.user.uid, "gid": spec.user.gid, "additionalGids": spec.user.all_groups(), "umask": spec.umask},
             "args": texts(&spec.argv)?,
             "env": texts(&spec.env)?,
             "cwd": text(&spec.cwd)?,
             "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities},
             "noNewPrivileges": spec.no_new_privileges,
+            "rlimits": super::limits::as_oci(spec),
         },
         "mounts": mounts,
         "linux": linux,

@@ -89,6 +89,15 @@ pub struct User {
     pub groups: Vec<u32>,
 }
 
+impl User {
+    /// The supplementary groups with the user's own: a setgid program changes that, and must not get a process out of what is forbidden
+    /// to its group (as Docker since 20.10.18).
+    pub(super) fn all_groups(&self) -> Vec<u32> {
+        let others = self.groups.iter().filter(|gid| **gid != self.gid);
+        std::iter::once(&self.gid).chain(others).copied().collect()
+    }
+}
+
 /// How the container's user and group numbers relate to the host's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Identity {
