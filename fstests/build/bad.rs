@@ -37,6 +37,8 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("", "FROM base\nRUN --mount=type=secret,id=no,required true", "secret no: not found"),
     ("", "FROM base\nRUN --mount=type=ssh true", "--mount=type=ssh is not supported"),
     ("", "FROM base\nRUN --security=insecure true", "security.insecure is not allowed"),
+    ("", "FROM base\nRUN --mount=type=tmpfs,target=/ true", "invalid mount target \"/\""),
+    ("", "FROM base\nRUN --mount=type=tmpfs,target=../.. true", "Dockerfile:2:31: invalid mount target \"/\""),
     ("", "FROM base\nRUN --mount=type=bind,source=nope,target=/x true", "not found"),
     ("", "FROM --platform=linux/s390x base", "platform linux/s390x cannot be built here"),
     ("", "FROM scratch\nENV a=${b:?needed}", "Dockerfile:2:7: b: needed"),

@@ -279,3 +279,27 @@ fn pipes_in_the_context_are_copied_and_not_read() {
     let tree = workshop.tree("pipes");
     assert!(tree["/x/pipe"].ends_with("fifo") && tree["/y"].ends_with("fifo"), "{tree:?}");
 }
+
+/// An archive that would write outside of where it is unpacked is refused by the name of its entry, and not taken for a mere file.
+#[test]
+fn regression_archives_that_lead_out_are_refused() {
+    let Some(scene) = Scene::begin_with_limit(NEEDS, LIMIT) else { return };
+    let workshop = Workshop::open(&scene, Who::Me);
+    let context = workshop.directory("context");
+    std::fs::write(workshop.directory("").join("evil"), "x").expect("a file");
+    scene.run("tar").args(["-P", "-cf", "a.tar", "../evil"]).in_dir(&context).ok();
+    scene.run("gzip").args(["-k", "a.tar"]).in_dir(&context).ok();
+    for name in ["a.tar", "a.tar.gz"] {
+        write_dockerfile(&context, &format!("FROM base\nADD {name} /dst/\n"));
+        workshop.build(&context, "evil", &[]).fails(1, &["Dockerfile:2:1: ", "../evil"]);
+    }
+    // Through a link of its own it stays inside the image, as a container would see it.
+    scene
+        .sh("ln -s /etc l && tar -cf a.tar l && rm l && mkdir l && echo x >l/evil && tar -rf a.tar l/evil")
+        .in_dir(&context)
+        .ok();
+    write_dockerfile(&context, "FROM base\nADD a.tar /dst/\n");
+    workshop.build(&context, "evil", &[]).ok();
+    assert!(workshop.tree("evil").contains_key("/etc/evil"));
+    assert!(!Path::new("/etc/evil").exists());
+}

@@ -68,9 +68,18 @@ fn is_compressed(head: &[u8]) -> bool {
     )
 }
 
-/// Whether a header of a tar stands at the start of `head`. An archive without entries does not count.
+/// Whether a header of a tar stands at the start of `head`. An archive without entries does not count; one whose first entry is refused
+/// does, or whoever sent it would find it copied as a file.
 fn is_tar(head: &[u8]) -> bool {
-    head.len() >= 512 && matches!(Reader::new(head, Limits::default()).next_entry(), Ok(Some(_)))
+    use crate::archive::tar::Error;
+    head.len() >= 512
+        && match Reader::new(head, Limits::default()).next_entry() {
+            Ok(entry) => entry.is_some(),
+            Err(Error::Header { .. } | Error::Read { .. }) => false,
+            // Its extended headers are longer than what is looked at.
+            Err(Error::Truncated { .. }) => head.len() >= HEAD,
+            Err(_) => true,
+        }
 }
 
 fn decompressed<'a>(head: Vec<u8>, rest: Box<dyn Read + 'a>) -> io::Result<Box<dyn Read + 'a>> {

@@ -69,16 +69,17 @@ pub fn resolve_account(tree: &dyn Tree, text: &str) -> CopyResult<Account> {
     let text = if text.is_empty() { "0" } else { text };
     let owner = resolve_user(tree, text)?;
     let passwd = read(tree, PASSWD)?;
-    let mut name = None;
-    let mut home = None;
-    for line in passwd.lines() {
-        let fields: Vec<&str> = line.split(':').collect();
-        if fields.get(2).and_then(|uid| uid.parse().ok()) == Some(owner.uid) {
-            name = fields.first().map(|name| (*name).to_owned());
-            home = fields.get(5).filter(|home| !home.is_empty()).map(|home| (*home).to_owned());
-            break;
-        }
-    }
+    let wanted = text.split(':').next().filter(|user| !user.is_empty()).unwrap_or("0");
+    // By its name or its number, as Docker takes the first line that fits.
+    let lines = || passwd.lines().map(|line| line.split(':').collect::<Vec<&str>>());
+    let is_meant = |fields: &Vec<&str>| {
+        fields.first() == Some(&wanted)
+            || wanted.parse().is_ok_and(|uid: u32| fields.get(2).and_then(|field| field.parse().ok()) == Some(uid))
+    };
+    let entry = lines().find(is_meant);
+    let name = entry.as_ref().and_then(|fields| fields.first()).map(|name| (*name).to_owned());
+    let home = entry.as_ref().and_then(|fields| fields.get(5)).filter(|home| !home.is_empty());
+    let home = home.map(|home| (*home).to_owned());
     let mut groups = Vec::new();
     if let Some(name) = name.filter(|_| !text.contains(':')) {
         for line in read(tree, GROUP)?.lines() {

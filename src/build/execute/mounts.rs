@@ -152,7 +152,8 @@ impl Prepared {
                 return Ok(());
             }
         }
-        let target = mount.target.clone().unwrap_or_else(|| format!("{SECRETS}{id}"));
+        let target =
+            mount.target.clone().unwrap_or_else(|| format!("{SECRETS}{}", id.rsplit('/').next().unwrap_or_default()));
         let (mode, uid, gid) = (mount.mode.unwrap_or(SECRET_MODE), mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
         let source = sandbox::Source::Content { bytes, mode, uid, gid };
         self.mounts.push(sandbox::Mount { target: target.into(), source, read_only: true });

@@ -5,7 +5,8 @@ use super::format;
 use super::ports;
 use super::state::{Action, CopyAction, RunAction, SCRIPT_DIRECTORY, StageState, absolute};
 use crate::build::dockerfile::{
-    Command, CommandLine, CopySource, ExpandError, Healthcheck, KeyValue, Lexer, Run, Transfer, Variables,
+    Command, CommandLine, CopySource, ExpandError, Healthcheck, KeyValue, Lexer, Mount, MountKind, Run, Transfer,
+    Variables,
 };
 use crate::oci::HealthCheck;
 use serde_json::Value;
@@ -202,10 +203,25 @@ impl StageState {
             proxies: proxies(scope.given),
             user: self.config.config.user.clone().unwrap_or_default(),
             workdir: self.workdir().to_owned(),
-            mounts: run.mounts.clone(),
+            mounts: run.mounts.iter().map(|mount| self.placed(mount)).collect::<Result<_, _>>()?,
             network: run.network,
             insecure: run.insecure,
         })))
+    }
+
+    /// A mount with its target as a path from the root.
+    fn placed(&self, mount: &Mount) -> Result<Mount, Fault> {
+        let mut mount = mount.clone();
+        let Some(target) = mount.target.take() else { return Ok(mount) };
+        if mount.kind == MountKind::Cache && mount.id.is_none() {
+            mount.id = Some(target.clone());
+        }
+        let place = absolute(self.workdir(), &target, false);
+        if place == "/" {
+            return fault(&target, format!("invalid mount target {place:?}"));
+        }
+        mount.target = Some(place);
+        Ok(mount)
     }
 
     /// The command as the history has it: with the declared arguments in front, `|1 A=b /bin/sh -c …`.
