@@ -146,3 +146,21 @@ fn the_cache_is_pruned_from_its_old_end() {
     write(&context, "Dockerfile", &file(1));
     assert_eq!(ran(&workshop, &context, &[]).len(), 1);
 }
+
+#[test]
+fn a_stage_is_built_afresh() {
+    let Some(scene) = Scene::begin_with_limit(NEEDS, LIMIT) else { return };
+    let workshop = Workshop::open(&scene, Who::Me);
+    let context = workshop.directory("context");
+    write(
+        &context,
+        "Dockerfile",
+        "FROM base AS one\nRUN touch /1\nFROM base AS Two\nRUN touch /2\nFROM one\nCOPY --from=two /2 /\n",
+    );
+    assert_eq!(ran(&workshop, &context, &[]).len(), 3);
+    assert_eq!(ran(&workshop, &context, &["--no-cache-filter=two"]), ["RUN touch /2"]);
+    assert_eq!(ran(&workshop, &context, &["--no-cache-filter=2,ONE"]), ["COPY --from=two /2 /", "RUN touch /1"]);
+    assert!(ran(&workshop, &context, &["--rm", "--force-rm=true", "--load"]).is_empty());
+    let again = ran(&workshop, &context, &["--add-host=h:1.2.3.4"]);
+    assert_eq!(again.iter().filter(|step| step.starts_with("RUN")).count(), 2, "names of hosts count: {again:?}");
+}

@@ -3,6 +3,7 @@
 use super::build_input::{Input, read_input};
 use super::build_output::{Destination, deliver};
 use super::build_progress::Plain;
+use super::limit_options::{Host, Ulimit};
 use super::registry_options::RegistryOptions;
 use super::transfer::{Direction, Display};
 use super::{Global, WithHint};
@@ -69,6 +70,24 @@ pub(super) struct Args {
     /// The most memory a RUN may take, in bytes or as 512m, 2g
     #[arg(short, long, value_name = "SIZE", value_parser = memory)]
     memory: Option<u64>,
+    /// Limit a resource of RUN, such as nofile=1024:2048
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
+    ulimits: Vec<Ulimit>,
+    /// Add a line to /etc/hosts of RUN
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
+    hosts: Vec<Host>,
+    /// Do not use earlier results of this stage
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
+    /// Docker's; nothing intermediate is ever left
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    rm: Option<bool>,
+    /// Docker's; nothing intermediate is ever left
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    force_rm: Option<bool>,
+    /// Docker's; the image goes to the store anyway
+    #[arg(long, hide = true)]
+    load: bool,
     /// Let an OCI runtime run the commands, such as runc, by its name or path
     #[arg(long, value_name = "PROGRAM")]
     runtime: Option<std::ffi::OsString>,
@@ -115,6 +134,7 @@ enum ProgressMode {
     #[default]
     Auto,
     /// Lines
+    #[value(alias = "tty")]
     Plain,
     /// Nothing
     Quiet,
@@ -249,6 +269,9 @@ fn options(args: &Args, store: &Store, settings: &Settings, reporter: &Plain) ->
         no_network: args.network == NetworkMode::None,
         memory: args.memory,
         runtime: args.runtime.clone(),
+        resources: args.ulimits.iter().map(|limit| (*limit).into()).collect(),
+        hosts: args.hosts.iter().map(Host::line).collect(),
+        no_cache_stages: args.no_cache_filter.iter().map(|name| name.to_lowercase()).collect(),
         squash: args.squash,
         ..Options::new(clock)
     })

@@ -31,6 +31,7 @@ mod image_argument;
 mod images;
 mod import;
 mod inspect;
+mod limit_options;
 mod limits;
 mod load;
 mod login;

@@ -4,6 +4,7 @@ use super::Global;
 use super::WithHint;
 use super::container_options::{ContainerOptions, variable};
 use super::error::report;
+use super::limit_options::{Host, Ulimit};
 use super::named::{self, Named};
 use super::pull_first::PullArguments;
 use crate::mount::{Holder, Inside, MountOptions};
@@ -50,6 +51,12 @@ pub(super) struct Args {
     /// The host's network, or none but a loopback interface
     #[arg(long, value_name = "host|none", default_value = "host", value_parser = ["host", "none"])]
     network: String,
+    /// Limit a resource, such as nofile=1024:2048
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
+    ulimits: Vec<Ulimit>,
+    /// Add a line to /etc/hosts
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
+    hosts: Vec<Host>,
     /// Let an OCI runtime do it, runc or crun
     #[arg(long, value_name = "PROGRAM")]
     runtime: Option<OsString>,
@@ -219,6 +226,8 @@ fn asked(args: &Args, name: &str) -> anyhow::Result<Asked> {
         no_seccomp: options.unconfined()?,
         no_new_privileges: options.no_new_privileges(),
         processes: options.pids_limit,
+        resources: args.ulimits.iter().map(|limit| (*limit).into()).collect(),
+        hosts: args.hosts.iter().map(Host::line).collect(),
         memory: options.memory.as_deref().map(super::container_options::bytes).transpose()?,
     })
 }

@@ -45,6 +45,10 @@ pub struct Asked {
     /// Processes and memory in bytes; `None` for the default.
     pub processes: Option<u64>,
     pub memory: Option<u64>,
+    /// Resource limits as setrlimit(2) numbers them: (resource, soft, hard).
+    pub resources: Vec<(u32, u64, u64)>,
+    /// Further lines of /etc/hosts.
+    pub hosts: String,
 }
 
 /// The specification of a container with its root at `root`.
@@ -61,11 +65,17 @@ pub fn compose(image: &Image, asked: &Asked, root: Root, files: Databases<'_>) -
     spec.root_read_only = asked.read_only;
     spec.mounts = host_files(asked);
     spec.mounts.extend(asked.mounts.iter().cloned());
+    // In whatever order they were asked for: what is mounted on a directory above would hide the others.
+    spec.mounts.sort_by_key(|mount| PathBuf::from(&mount.target).components().count());
     spec.capabilities = asked.capabilities.unwrap_or_else(Capabilities::docker);
     spec.seccomp = !asked.no_seccomp;
     spec.no_new_privileges = asked.no_new_privileges;
     spec.terminal = asked.terminal;
-    spec.limits = Limits { processes: asked.processes.or(spec.limits.processes), memory: asked.memory, ..spec.limits };
+    spec.limits = Limits {
+        processes: asked.processes.or(spec.limits.processes),
+        memory: asked.memory,
+        resources: asked.resources.clone(),
+    };
     if asked.privileged {
         spec.capabilities = Capabilities::all();
         spec.seccomp = false;
@@ -128,8 +138,8 @@ fn host_files(asked: &Asked) -> Vec<Mount> {
     };
     let hosts = format!(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff02::1\tip6-allnodes\n\
-         ff02::2\tip6-allrouters\n127.0.1.1\t{}\n",
-        asked.hostname
+         ff02::2\tip6-allrouters\n127.0.1.1\t{}\n{}",
+        asked.hostname, asked.hosts
     );
     vec![
         // A host without one has no names to offer.

@@ -8,7 +8,7 @@
 //! | chainID of the layers below, empty for none | every step |
 //! | `workdir`, path, owner | WORKDIR |
 //! | `copy`, digest of what is added: paths, types, owners, modes, attributes, contents, no times | COPY, ADD |
-//! | `run`, arguments, environment, user, working directory, network, script, and each mount | RUN |
+//! | `run`, arguments, environment, user, working directory, network, script, hosts where some are given, and each mount | RUN |
 //!
 //! A mount counts with its fields and with the contents it shows; of a secret only the id and the target count, of a cache only
 //! the fields. Proxies do not count. The stage's name, the Dockerfile's text and the time never do.
@@ -19,6 +19,7 @@
 
 use super::Shared;
 use super::error::BuildResult;
+use super::stage::Work;
 use crate::oci::{Digest, Hasher};
 use serde::{Deserialize, Serialize};
 
@@ -77,9 +78,9 @@ fn name(key: &Digest) -> String {
 }
 
 /// The layer of `key`, when it is known and still there.
-pub(super) fn find(shared: &Shared<'_>, key: &Digest) -> BuildResult<Option<Record>> {
-    let build = shared.build;
-    if !build.options.use_cache {
+pub(super) fn find(work: &Work<'_>, key: &Digest) -> BuildResult<Option<Record>> {
+    let build = work.shared.build;
+    if !build.options.use_cache || work.ignores_cache() {
         return Ok(None);
     }
     let mut found: Option<Record> =

@@ -244,7 +244,7 @@ fn add_file(
 
 /// Finds the layer of `key`, or writes it.
 fn store(work: &Work<'_>, key: Digest, destination: &Destination<'_>, data: Data<'_>) -> BuildResult<(Digest, Found)> {
-    if let Some(record) = cache::find(work.shared, &key)? {
+    if let Some(record) = cache::find(work, &key)? {
         return Ok((key, Found::Known(record)));
     }
     let (mut reader, writer) = std::io::pipe().map_err(trying("make a pipe"))?;

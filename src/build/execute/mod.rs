@@ -75,6 +75,12 @@ pub struct Options {
     pub no_network: bool,
     /// Memory a RUN may take, in bytes.
     pub memory: Option<u64>,
+    /// Resource limits of a RUN as setrlimit(2) numbers them: (resource, soft, hard).
+    pub resources: Vec<(u32, u64, u64)>,
+    /// Further lines of a RUN's /etc/hosts.
+    pub hosts: String,
+    /// Stages whose recorded results are not used, by name in lower case or by number.
+    pub no_cache_stages: Vec<String>,
     /// An OCI runtime that runs the commands, in place of our own executor.
     pub runtime: Option<std::ffi::OsString>,
     /// All layers of the build become one.
@@ -96,6 +102,9 @@ impl Options {
             secrets: BTreeMap::new(),
             no_network: false,
             memory: None,
+            resources: Vec::new(),
+            hosts: String::new(),
+            no_cache_stages: Vec::new(),
             runtime: None,
             squash: false,
             names: Vec::new(),

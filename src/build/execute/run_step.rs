@@ -55,6 +55,9 @@ pub(super) fn prepare<'a>(work: &Work<'_>, step: &'a Step, action: &'a RunAction
     key.list(&action.environment);
     key.list(&[&action.user, &action.workdir, &format!("{:?} {}", network(work, action), action.insecure)]);
     key.text(action.script.as_ref().map_or("", |(_, body)| body));
+    if !work.shared.build.options.hosts.is_empty() {
+        key.list(&["hosts", &work.shared.build.options.hosts]);
+    }
     mounts::add_to_key(&mut key, &action.mounts, &trees)?;
     Ok(Prepared { key: key.finish(), step, action, account, stage, trees })
 }
@@ -184,13 +187,16 @@ fn specification(
     spec.user = User { uid: owner.uid, gid: owner.gid, groups: groups.clone() };
     HOSTNAME.clone_into(&mut spec.hostname);
     spec.network = network(work, action);
-    spec.mounts = network_files(&spec);
+    spec.mounts = network_files(&spec, &work.shared.build.options.hosts);
     spec.mounts.extend(mounts);
     spec.limits.memory = work.shared.build.options.memory;
+    spec.limits.resources.clone_from(&work.shared.build.options.resources);
     spec.runtime.clone_from(&work.shared.build.options.runtime);
     if let Some((path, body)) = &action.script {
         spec.mounts.push(script(&scratch.files, path, body)?);
     }
+    // What is mounted on a directory above would hide it.
+    spec.mounts.sort_by_key(|mount| Path::new(&mount.target).components().count());
     if action.insecure {
         spec.seccomp = false;
         spec.masked.clear();
@@ -200,13 +206,13 @@ fn specification(
 }
 
 /// /etc/resolv.conf and /etc/hosts, which are the host's business and no part of the image.
-fn network_files(spec: &Spec) -> Vec<sandbox::Mount> {
+fn network_files(spec: &Spec, hosts: &str) -> Vec<sandbox::Mount> {
     let file = |target: &str, bytes: Vec<u8>| sandbox::Mount {
         target: target.into(),
         source: Source::Content { bytes, mode: 0o644, uid: 0, gid: 0 },
         read_only: true,
     };
-    let mut files = vec![file("/etc/hosts", HOSTS.into())];
+    let mut files = vec![file("/etc/hosts", [HOSTS, hosts].concat().into())];
     if spec.network == Network::Host
         && let Ok(bytes) = std::fs::read("/etc/resolv.conf")
     {

@@ -71,6 +71,8 @@ pub(super) struct Work<'a> {
     config: ImageConfig,
     /// When the last step that made a layer did so.
     created: Option<String>,
+    /// Whether earlier results of this stage are left alone.
+    fresh: bool,
 }
 
 /// A layer that a step has just made.
@@ -97,7 +99,10 @@ fn build_stage(shared: &Shared<'_>, stage: &PlannedStage) -> BuildResult<StageRe
     }
     let created = config.history.get(..stage.inherited_history).and_then(|history| history.last());
     let created = created.and_then(|entry| entry.created.clone());
-    let mut work = Work { shared, layers, config, created };
+    let number = stage.index.to_string();
+    let is_meant = |name: &String| Some(name) == stage.name.as_ref() || *name == number;
+    let fresh = shared.build.options.no_cache_stages.iter().any(is_meant);
+    let mut work = Work { shared, layers, config, created, fresh };
     for step in &stage.steps {
         if shared.build.cancel.is_cancelled() {
             return Err(BuildError::Cancelled);
@@ -121,6 +126,11 @@ impl Work<'_> {
             entry.created = Some(now);
         }
         Ok(())
+    }
+
+    /// Whether earlier results are left alone here, if not everywhere.
+    pub(super) fn ignores_cache(&self) -> bool {
+        self.fresh
     }
 
     /// Runs a step that makes a layer; tells of it.
@@ -160,7 +170,7 @@ impl Work<'_> {
             Action::Run(action) => {
                 let run = run_step::prepare(self, step, action)?;
                 let key = run.key;
-                let made = match cache::find(self.shared, &key)? {
+                let made = match cache::find(self, &key)? {
                     Some(record) => Found::Known(record),
                     None => Found::Made(run_step::run(self, &run, number, started)?),
                 };
