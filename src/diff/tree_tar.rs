@@ -37,7 +37,7 @@ pub fn write_tree<W: Write>(
             archive.append(&entry, &mut io::empty())?;
             continue;
         }
-        if stack.layer(source.layer)?.meta(source.ino)?.nlink > 1 {
+        if stack.links(*source, stack.layer(source.layer)?.meta(source.ino)?.nlink) > 1 {
             names.insert(*source, entry.path.clone());
         }
         match NodeReader::new(stack, node) {

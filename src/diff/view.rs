@@ -17,6 +17,9 @@ fn owner_of_metadata(node: &Node) -> Source {
 pub fn meta(stack: &Stack, node: &Node) -> LayerResult<Meta> {
     let source = owner_of_metadata(node);
     let mut meta = stack.layer(source.layer)?.meta(source.ino)?;
+    if matches!(node, Node::Other { .. }) {
+        meta.nlink = stack.links(source, meta.nlink);
+    }
     if let Node::Other { data: Some(data), .. } = node {
         let below = stack.layer(data.layer)?.meta(data.ino)?;
         (meta.size, meta.blocks) = (below.size, below.blocks);

@@ -44,8 +44,11 @@ impl LayerFs {
             if !matches!(*directory.made().sources, [Source { layer: LayerIndex::UPPER, .. }]) {
                 meta.nlink = 1;
             }
-        } else if let Some(writable) = &self.writable {
-            meta.nlink = writable.links(ino, source, meta.nlink);
+        } else {
+            meta.nlink = self.stack.links(source, meta.nlink);
+            if let Some(writable) = &self.writable {
+                meta.nlink = writable.links(ino, source, meta.nlink);
+            }
         }
         Ok(Attr { ino, meta })
     }

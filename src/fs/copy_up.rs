@@ -109,8 +109,8 @@ impl LayerFs {
         if content == Content::InLower {
             self.data_elsewhere.write().insert(ino, data);
         }
-        let linked = meta.nlink > 1;
-        match self.publish(writable, ino, &staged, linked.then_some(meta.nlink)) {
+        let links = self.stack.links(source, meta.nlink);
+        match self.publish(writable, ino, &staged, (links > 1).then_some(links)) {
             Ok(()) => {
                 if content != Content::InLower {
                     self.data_elsewhere.write().remove(&ino);

@@ -147,7 +147,7 @@ impl LayerFs {
         }
         let count = match (writable.upper.lower_names(ino), ino.source()) {
             (Some(count), _) => count,
-            (None, Some(source)) => self.layer(source)?.meta(source.ino)?.nlink,
+            (None, Some(source)) => self.stack.links(source, self.layer(source)?.meta(source.ino)?.nlink),
             (None, None) => return Ok(None),
         };
         if count <= 1 && writable.upper.lower_names(ino).is_none() {

@@ -10,4 +10,4 @@ mod printable;
 pub use meta::{DeviceNumber, FileKind, Meta, Timestamp};
 pub use name::{InvalidName, NAME_MAX, Name};
 pub use path::RelPath;
-pub use printable::{harmless, printable};
+pub use printable::{harmless, printable, printable_briefly};

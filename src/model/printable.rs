@@ -23,6 +23,14 @@ pub fn printable(bytes: &[u8]) -> String {
     text
 }
 
+/// The same for a message, which has to stay a line: a path of more than a kibibyte is shown without its middle.
+pub fn printable_briefly(bytes: &[u8]) -> String {
+    match (bytes.len() > 1024).then(|| (bytes.first_chunk::<512>(), bytes.last_chunk::<256>())) {
+        Some((Some(begin), Some(end))) => format!("{}…{}", printable(begin), printable(end)),
+        _ => printable(bytes),
+    }
+}
+
 /// `text` with nothing in it that a terminal would obey: what [`printable`] escapes, but for backslashes, so that what is escaped already
 /// stays as it is.
 pub fn harmless(text: &str) -> String {
@@ -47,6 +55,14 @@ fn is_harmless(character: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn regression_long_paths_are_cut_in_messages() {
+        assert_eq!(printable_briefly(&[b'a'; 1024]), "a".repeat(1024));
+        let long = [&[b'a'; 20_000][..], b"/name"].concat();
+        let brief = printable_briefly(&long);
+        assert!(brief.len() < 1024 && brief.starts_with("aaa") && brief.contains('…') && brief.ends_with("/name"));
+    }
 
     #[test]
     fn nothing_reaches_the_terminal_that_it_would_obey() {

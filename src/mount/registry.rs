@@ -43,6 +43,27 @@ pub struct Registry {
     directory: PathBuf,
 }
 
+/// How the numbers of users here are mapped to those of the user namespace outside (user_namespaces(7)).
+const UID_MAP: &str = "/proc/self/uid_map";
+
+/// The name of the directory of the user `uid` in `/tmp`, which all user namespaces share: with the number outside where that is
+/// another, for root in the namespace of one user is not root in that of the next.
+fn fallback_name(uid: u32, map: &str) -> String {
+    let outside = map.lines().find_map(|line| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+        let (Some(Ok(inside)), Some(Ok(outside)), Some(Ok(count))) = (numbers.next(), numbers.next(), numbers.next())
+        else {
+            return None;
+        };
+        let at = uid.checked_sub(inside).filter(|at| *at < count)?;
+        outside.checked_add(at)
+    });
+    match outside.filter(|outside| *outside != uid) {
+        Some(outside) => format!("layerfs-{uid}-{outside}"),
+        None => format!("layerfs-{uid}"),
+    }
+}
+
 impl Registry {
     /// The registry of the user who runs this process: `/run/layerfs` for root, `$XDG_RUNTIME_DIR/layerfs` otherwise, and
     /// a directory in `/tmp` where there is no such thing.
@@ -52,7 +73,7 @@ impl Registry {
         let directory = match runtime {
             _ if uid == 0 && is_writable(Path::new("/run")) => PathBuf::from("/run/layerfs"),
             Some(runtime) if uid != 0 => runtime.join("layerfs"),
-            _ => std::env::temp_dir().join(format!("layerfs-{uid}")),
+            _ => std::env::temp_dir().join(fallback_name(uid, &std::fs::read_to_string(UID_MAP).unwrap_or_default())),
         };
         Self::at(directory, uid)
     }
@@ -214,6 +235,18 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn regression_users_do_not_share_a_directory_because_both_are_root_in_a_namespace() {
+        assert_eq!(fallback_name(0, "         0          0 4294967295\n"), "layerfs-0");
+        assert_eq!(fallback_name(1000, "0 0 4294967295"), "layerfs-1000");
+        assert_eq!(fallback_name(0, "0 1000 1\n1 100000 65536\n"), "layerfs-0-1000");
+        assert_eq!(fallback_name(0, "0 1001 1\n1 165536 65536\n"), "layerfs-0-1001");
+        assert_eq!(fallback_name(5, "0 1000 1\n1 100000 65536\n"), "layerfs-5-100004");
+        for nonsense in ["", "x y z", "0 1000", "7 8 9"] {
+            assert_eq!(fallback_name(0, nonsense), "layerfs-0", "{nonsense}");
+        }
+    }
 
     #[test]
     fn mountinfo_is_parsed() {

@@ -319,6 +319,14 @@ impl Layer for Grafted {
         self.inner.link_target(ino)
     }
 
+    fn has_links_below(&self) -> bool {
+        self.inner.has_links_below()
+    }
+
+    fn links_below(&self, visit: &mut dyn FnMut(&[u8])) -> LayerResult<()> {
+        super::links::walk(self, visit)
+    }
+
     fn meta(&self, ino: LocalIno) -> LayerResult<Meta> {
         self.inner.meta(self.inner_ino(ino))
     }

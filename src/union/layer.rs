@@ -141,6 +141,16 @@ pub trait Layer: fmt::Debug + Send + Sync {
         Err(LayerError::NoSuchInode { layer: self.label().to_owned(), ino: ino.0 })
     }
 
+    /// Whether any entry is a [`EntryKind::LinkBelow`].
+    fn has_links_below(&self) -> bool {
+        false
+    }
+
+    /// Calls `visit` with the path (relative to the root, components joined by `/`) of every [`EntryKind::LinkBelow`].
+    fn links_below(&self, _visit: &mut dyn FnMut(&[u8])) -> LayerResult<()> {
+        Ok(())
+    }
+
     /// Calls `visit` with the path (relative to the root, components joined by `/`) and the inode of every implied
     /// directory but the root, parents before their children. Where layers below have a symlink at such a path, the entries
     /// land at its target.

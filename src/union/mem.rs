@@ -327,6 +327,14 @@ impl Layer for MemLayer {
         Ok(self.root_is_opaque)
     }
 
+    fn has_links_below(&self) -> bool {
+        self.inodes.iter().any(|inode| inode.link_below.is_some())
+    }
+
+    fn links_below(&self, visit: &mut dyn FnMut(&[u8])) -> LayerResult<()> {
+        super::links::walk(self, visit)
+    }
+
     fn root_is_implied(&self) -> bool {
         self.inodes.first().is_some_and(|root| root.implied)
     }

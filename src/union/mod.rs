@@ -6,6 +6,7 @@
 mod graft;
 mod ino;
 mod layer;
+mod links;
 mod listing;
 mod mem;
 #[cfg(test)]

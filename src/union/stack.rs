@@ -1,9 +1,10 @@
 //! A stack of layers and what it shows: resolution of names, merged listings.
 
+use super::links::{self, Links};
 use super::listing::ListingBuilder;
 use super::{EntryKind, Ino, Layer, LayerError, LayerIndex, LayerResult, Listing, LocalIno, Source, graft};
 use crate::model::{FileKind, RelPath};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The most lower layers of a stack, as in the kernel (`OVL_MAX_STACK`, fs/overlayfs/params.h).
 pub const MAX_LOWERS: usize = 500;
@@ -90,6 +91,8 @@ pub struct Stack {
     upper: Option<Arc<dyn Layer>>,
     root: Directory,
     follow: Follow,
+    /// Names that layers add to objects of others; found out when they are first asked for.
+    links: OnceLock<Links>,
 }
 
 impl Stack {
@@ -103,7 +106,8 @@ impl Stack {
         }
         let nowhere = Source { layer: LayerIndex::UPPER, ino: LocalIno(0) };
         let root = Directory { sources: Box::default(), metadata: nowhere };
-        let mut stack = Self { lowers: Vec::with_capacity(lowers.len()), upper: None, root, follow };
+        let lowers_made = Vec::with_capacity(lowers.len());
+        let mut stack = Self { lowers: lowers_made, upper: None, root, follow, links: OnceLock::new() };
         for layer in lowers {
             let layer = graft::onto(&stack, layer)?;
             stack.lowers.push(layer);
@@ -119,7 +123,7 @@ impl Stack {
     /// each layer belong.
     pub fn with_upper(&self, upper: Arc<dyn Layer>) -> LayerResult<Self> {
         let (lowers, root) = (self.lowers.clone(), self.root.clone());
-        let mut stack = Self { lowers, upper: Some(upper), root, follow: self.follow };
+        let mut stack = Self { lowers, upper: Some(upper), root, follow: self.follow, links: OnceLock::new() };
         stack.root = stack.root_directory()?;
         Ok(stack)
     }
@@ -150,6 +154,21 @@ impl Stack {
     /// The lower layers, bottom layer first.
     pub fn lowers(&self) -> &[Arc<dyn Layer>] {
         &self.lowers
+    }
+
+    /// The names of the object `source`, which is no directory and of which its own layer counts `counted`: hard links of other
+    /// layers are added.
+    pub fn links(&self, source: Source, counted: u32) -> u32 {
+        if source.layer == LayerIndex::UPPER || !self.lowers.iter().any(|layer| layer.has_links_below()) {
+            return counted;
+        }
+        let links = self.links.get_or_init(|| links::count(self));
+        links.get(&source).map_or(counted, |added| counted.saturating_add(*added))
+    }
+
+    /// What `path` is in the lower layers.
+    pub(super) fn resolve_in_lowers(&self, path: &RelPath) -> LayerResult<Option<Node>> {
+        self.resolve_from(self.root_below(LayerIndex::UPPER), path)
     }
 
     /// Whether any object may have an extended attribute whose name begins with `prefix`.

@@ -214,6 +214,26 @@ fn hard_links_are_one_object() {
 }
 
 #[test]
+fn regression_links_of_layers_above_count() {
+    let stack = stack(&[
+        "file a 1\nlink b a\nfile e 2\nlink f e\nfile k 4",
+        "whiteout b\nlink i e\nlink f e",
+        "link m k\nlink n k",
+        "link o n\nwhiteout m",
+    ]);
+    let links = |path: &str| {
+        let Some(Node::Other { source, .. }) = stack.resolve(&path.path()).unwrap() else { panic!("a file: {path}") };
+        let counted = stack.layer(source.layer).unwrap().meta(source.ino).unwrap().nlink;
+        (counted, stack.links(source, counted))
+    };
+    assert_eq!(links("a"), (2, 2), "hidden names count, as in the kernel");
+    assert_eq!(links("e"), (2, 3), "a layer above has one more, and one of the same name");
+    assert_eq!(links("i"), (2, 3));
+    assert_eq!(links("k"), (1, 3), "of three in two layers above one is hidden");
+    assert_eq!(links("o"), (1, 3));
+}
+
+#[test]
 fn paths_are_followed_inside_the_root() {
     let stack = stack(&["file usr/bin/sh #!\nsymlink bin usr/bin\nsymlink sh /bin/../../bin/sh\nsymlink loop loop"]);
     let kind = |path: &str, follow| stack.resolve_following(path.as_bytes(), follow).unwrap().map(|node| node.kind());

@@ -149,6 +149,7 @@ impl Layer for Hanging {
     forward! {
         label() -> &str;
         totals() -> Totals;
+        has_links_below() -> bool;
         may_have_xattrs(prefix: &[u8]) -> bool;
         read_link(ino: LocalIno) -> LayerResult<Cow<'_, [u8]>>;
         read_at(ino: LocalIno, offset: u64, buffer: &mut [u8]) -> LayerResult<usize>;
@@ -180,6 +181,10 @@ impl Layer for Hanging {
             return self.inner.lookup(directory, name);
         }
         (name == self.name).then(|| self.hung()).transpose()
+    }
+
+    fn links_below(&self, visit: &mut dyn FnMut(&[u8])) -> LayerResult<()> {
+        self.inner.links_below(&mut |path| visit(&[&self.name, &b"/"[..], path].concat()))
     }
 
     fn link_target(&self, ino: LocalIno) -> LayerResult<Cow<'_, [u8]>> {

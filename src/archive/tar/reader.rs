@@ -486,7 +486,7 @@ fn device(header: &Header<'_>, name: &[u8], extended: &Extended) -> Result<Devic
 
 /// A name as messages show it.
 fn escaped(name: &[u8]) -> String {
-    name.escape_ascii().to_string()
+    crate::model::printable_briefly(name)
 }
 
 fn invalid(name: &[u8], field: &'static str) -> Error {

@@ -20,7 +20,8 @@ pub(super) struct Header {
     pub(super) header_checksum: U32,
     /// CRC-32 of everything after the header.
     pub(super) body_checksum: U32,
-    pub(super) reserved: U32,
+    /// Hard links into the layers below.
+    pub(super) links_below: U32,
     /// Bytes of the whole file.
     pub(super) file_size: U64,
     /// Bytes of the tar.
@@ -65,6 +66,13 @@ pub(super) struct InodeRecord {
     pub(super) first: U64,
     /// Where the first header of the object lies in the tar.
     pub(super) header_offset: U64,
+}
+
+impl InodeRecord {
+    /// Whether this is no object but a hard link into the layers below.
+    pub(super) fn is_link_below(&self) -> bool {
+        self.mode.get() & libc::S_IFMT == 0
+    }
 }
 
 /// Inode flag: a directory without an entry of its own.

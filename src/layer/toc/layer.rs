@@ -134,6 +134,34 @@ impl TocLayer {
         Ok(())
     }
 
+    /// Looks at every entry, but makes paths of those only that are wanted.
+    fn visit_links_below(&self, visit: &mut dyn FnMut(&[u8])) -> Checked<()> {
+        for dir in ROOT..=self.inode_count() {
+            let Some(record) = self.tables.inode(dir).filter(|record| kind_of(record) == Some(FileKind::Directory))
+            else {
+                continue;
+            };
+            let mut path = None;
+            for entry in self.tables.entries(record)? {
+                if entry.kind != 0 || entry.flags & format::ENTRY_WHITEOUT != 0 {
+                    continue;
+                }
+                let path: &mut Vec<u8> = match &mut path {
+                    Some(path) => path,
+                    none => none.insert(self.path_of(dir, record)?),
+                };
+                let length = path.len();
+                if length > 0 {
+                    path.push(b'/');
+                }
+                path.extend_from_slice(self.tables.name(entry)?);
+                visit(path);
+                path.truncate(length);
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn file_extents(&self, record: &InodeRecord) -> Checked<Extents<'_>> {
         let (size, tar_size) = (record.size.get(), self.tables.tar_size());
         if record.flags.get() & format::EXTENTS != 0 {
@@ -290,6 +318,14 @@ impl Layer for TocLayer {
             return Err(self.absent(ino));
         }
         self.target(record)
+    }
+
+    fn has_links_below(&self) -> bool {
+        self.tables.links_below() > 0
+    }
+
+    fn links_below(&self, visit: &mut dyn FnMut(&[u8])) -> LayerResult<()> {
+        self.visit_links_below(visit).map_err(|damage| self.damaged(damage))
     }
 
     fn implied_directories(&self, visit: &mut dyn FnMut(&[u8], LocalIno)) -> LayerResult<()> {

@@ -91,6 +91,11 @@ impl Tables {
         self.header.inodes.get()
     }
 
+    /// Number of hard links into the layers below.
+    pub(super) fn links_below(&self) -> u32 {
+        self.header.links_below.get()
+    }
+
     /// Whether the tables are those that the checksum was made of. Reads the whole file.
     pub(super) fn checksum_is_right(&self) -> bool {
         let body = self.map.get(HEADER_SIZE..).unwrap_or_default();

@@ -356,7 +356,7 @@ impl Tables {
             version: U32::new(format::VERSION),
             header_checksum: U32::new(0),
             body_checksum: U32::new(0),
-            reserved: U32::new(0),
+            links_below: count(self.records.iter().filter(|record| record.is_link_below()).count(), "hard links")?,
             file_size: U64::new(0),
             tar_size: U64::new(tar_size),
             diff_id,

@@ -185,7 +185,7 @@ fn classify(name: &[u8]) -> Option<Class<'_>> {
 
 fn problem(entry: &Entry, problem: &'static str) -> BuildError {
     let path = if entry.path.is_root() { b"./" } else { entry.path.as_bytes() };
-    BuildError::Entry { path: path.escape_ascii().to_string(), problem }
+    BuildError::Entry { path: crate::model::printable_briefly(path), problem }
 }
 
 fn full(_: tree::Full) -> BuildError {

@@ -116,6 +116,20 @@ fn whiteouts_do_not_depend_on_the_order() {
 }
 
 #[test]
+fn links_below_are_told() {
+    let names = |lines: &[&str]| {
+        let (layer, mut names) = (layer(lines), Vec::new());
+        layer.links_below(&mut |path| names.push(String::from_utf8(path.to_vec()).unwrap())).unwrap();
+        names.sort();
+        (layer.has_links_below(), names)
+    };
+    let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(names(&["a", "d/", "d/b"]), (false, vec![]));
+    assert_eq!(names(&["a", "c", "d/e/b => a", ".wh.x"]), (false, vec![]));
+    assert_eq!(names(&["a", "d/b => below", "c => below"]), (true, owned(&["c", "d/b"])));
+}
+
+#[test]
 fn the_root_may_be_opaque_and_may_be_named() {
     assert!(layer(&[".wh..wh..opq", "a"]).root_is_opaque().unwrap());
     let plain = layer(&["a"]);

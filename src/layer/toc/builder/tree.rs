@@ -85,7 +85,7 @@ impl Tree {
 
     /// The path of `id` from the root, for messages.
     pub(super) fn path(&self, id: NodeId) -> String {
-        self.names_to(id).join(&b'/').escape_ascii().to_string()
+        crate::model::printable_briefly(&self.names_to(id).join(&b'/'))
     }
 
     /// The names on the way from the root to `id`.
