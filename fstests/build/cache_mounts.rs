@@ -16,8 +16,9 @@ fn write(context: &Path, name: &str, text: &str) {
 /// What lies among the caches, locks left out.
 fn kept(workshop: &Workshop<'_>) -> Vec<String> {
     let entries = std::fs::read_dir(workshop.store().join("cache-mounts")).expect("the caches");
-    let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
-    names.filter(|name| !name.ends_with(".lock")).collect()
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let kept = paths.filter(|path| path.extension().is_none_or(|extension| extension != "lock"));
+    kept.map(|path| path.display().to_string()).collect()
 }
 
 /// Directories of RUN --mount=type=cache are told by `df` and freed by `prune --build-cache`.
@@ -85,8 +86,8 @@ fn regression_a_shared_cache_is_made_once() {
              while [ $(ls /c | wc -l) -lt 6 ]; do sleep 0.02; done; touch /{at}\n"
         )
     };
-    let stages: String = (0..4).map(stage).collect();
-    let copies: String = (0..4).map(|at| format!("COPY --from=s{at} /{at} /\n")).collect();
+    let stages = [0, 1, 2, 3].map(stage).concat();
+    let copies = [0, 1, 2, 3].map(|at| format!("COPY --from=s{at} /{at} /\n")).concat();
     write(
         &context,
         "Dockerfile",

@@ -147,7 +147,7 @@ fn regression_copies_are_interrupted_as_commands_are() {
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("kill");
     // It ends the connection.
-    while stream.write_all(&[0; 64 << 10]).is_ok() {}
+    while stream.write_all(&[0; 4096]).is_ok() {}
     let mut text = String::new();
     BufReader::new(child.stderr.take().expect("piped")).read_to_string(&mut text).expect("output");
     assert_eq!(child.wait().expect("the build").code(), Some(1), "{text}");

@@ -92,16 +92,13 @@ fn for_image(error: &ImageError) -> Option<String> {
         ImageError::NoPlatform { .. } => "choose one with --platform, or take all with --all-platforms",
         ImageError::NoSuchName { .. } => "give one of the names listed, or none to load everything",
         ImageError::SeveralImages { .. } => "choose one: `oci:DIR:TAG` or `docker-archive:FILE:REFERENCE`",
-        ImageError::MediaType { .. } => {
-            "the image must be saved again with layers of the common types: tar, gzip or zstd"
-        }
         ImageError::LayerLost { .. } | ImageError::Open { .. } => {
             "`layerfs fsck` tells which images are affected; load or pull them again, or remove them: `layerfs rmi`"
         }
         ImageError::Document { source: InvalidDocument::NotAnImage { .. }, .. } => {
             "charts, signatures and other artifacts are for the tools that made them"
         }
-        ImageError::Document { source: InvalidDocument::MediaType(_), .. } => {
+        ImageError::MediaType { .. } | ImageError::Document { source: InvalidDocument::MediaType(_), .. } => {
             "the image must be saved again with layers of the common types: tar, gzip or zstd"
         }
         ImageError::Document { .. } | ImageError::Config { .. } => {

@@ -79,8 +79,8 @@ pub(super) fn keys_of(image: &ImageRecord) -> BTreeMap<Digest, Digest> {
 }
 
 /// A layer with nothing in it: a stack needs at least one.
-pub(super) fn nothing() -> BuildResult<Arc<dyn Layer>> {
-    Ok(Arc::new(MemLayer::empty("nothing")))
+pub(super) fn nothing() -> Arc<dyn Layer> {
+    Arc::new(MemLayer::empty("nothing"))
 }
 
 /// Puts one layer in the place of all that the build added.
@@ -91,7 +91,7 @@ fn squash(build: &Build<'_>, layers: &mut Layers, config: &mut ImageConfig) -> B
     }
     let opened = layers.opened();
     let lower = opened.get(..inherited).unwrap_or_default().to_vec();
-    let lower = if lower.is_empty() { vec![nothing()?] } else { lower };
+    let lower = if lower.is_empty() { vec![nothing()] } else { lower };
     let old = Stack::new(lower, None, Follow::default())?;
     let new = Stack::new(opened, None, Follow::default())?;
     let options = CompareOptions { comparison: Comparison::Content, parents: true };

@@ -94,7 +94,7 @@ impl Layers {
                 .map_err(diff::Error::from)
                 .map_err(Into::into);
         };
-        let nothing = Stack::new(vec![super::assemble::nothing()?], None, Follow::default())?;
+        let nothing = Stack::new(vec![super::assemble::nothing()], None, Follow::default())?;
         let options = diff::Options { comparison: diff::Comparison::Content, parents: true };
         let changes = diff::compare(&nothing, &stack, options)?;
         diff::write_layer(&changes, &stack, diff::LayerOptions::default(), output)?;

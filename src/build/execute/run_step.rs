@@ -74,7 +74,7 @@ fn network(work: &Work<'_>, action: &RunAction) -> Network {
 /// Runs the command and captures what it changed.
 pub(super) fn run(work: &Work<'_>, prepared: &Prepared<'_>, number: usize, started: Instant) -> BuildResult<Made> {
     let scratch = Scratch::new(work)?;
-    let lowers = lowers(work)?;
+    let lowers = lowers(work);
     let fs = Arc::new(writable(&scratch, &lowers, &*prepared.stage)?);
     let mounted = mounts::prepare(work, &prepared.action.mounts, &prepared.trees)?;
     let spec = specification(work, prepared, &scratch, mounted.mounts, mounted.variables.as_slice())?;
@@ -116,12 +116,12 @@ impl Scratch {
 }
 
 /// The layers below the command; a stack needs at least one.
-fn lowers(work: &Work<'_>) -> BuildResult<Vec<Arc<dyn Layer>>> {
+fn lowers(work: &Work<'_>) -> Vec<Arc<dyn Layer>> {
     let mut lowers = work.layers.opened();
     if lowers.is_empty() {
-        lowers.push(super::assemble::nothing()?);
+        lowers.push(super::assemble::nothing());
     }
-    Ok(lowers)
+    lowers
 }
 
 fn writable(scratch: &Scratch, lowers: &[Arc<dyn Layer>], stage: &dyn Tree) -> BuildResult<LayerFs> {
