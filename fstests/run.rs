@@ -285,6 +285,8 @@ fn nothing_survives_the_runner() {
     for &who in ALL {
         let runner = Runner::new(&scene, who);
         let mut child = runner.start("doomed", "setsid sleep 1000 & true");
+        let state = std::fs::read(runner.home.join("store/containers/doomed/running.json")).expect("its state");
+        let state: serde_json::Value = serde_json::from_slice(&state).expect("JSON");
         child.kill().expect("killed");
         child.wait().expect("reaped");
         let begun = Instant::now();
@@ -292,6 +294,8 @@ fn nothing_survives_the_runner() {
             assert!(begun.elapsed() < Duration::from_secs(20), "{who:?}: {:?}", scene.processes());
             std::thread::sleep(Duration::from_millis(10));
         }
+        let groups = ["pids", "memory", ""].map(|part| format!("/sys/fs/cgroup/{part}/layerfs-{}", state["init"]));
+        assert!(groups.iter().all(|group| !std::path::Path::new(group).exists()), "{who:?}: {groups:?}");
         // What it wrote is kept, and it can be run over.
         assert!(runner.home.join("store/containers/doomed/upper").is_dir());
         runner.command(&["rm", "doomed"]).ok();

@@ -22,6 +22,10 @@ pub(super) struct ControlGroup {
 
 const MEMORY: &str = "memory";
 
+fn name_for(pid: i32) -> String {
+    format!("layerfs-{pid}")
+}
+
 /// Warns as Docker does where it discards a limit.
 pub(super) fn warn_of_memory(reason: &str) {
     static ONCE: std::sync::Once = std::sync::Once::new();
@@ -34,9 +38,20 @@ impl ControlGroup {
         Self::enclose_below(Path::new(HIERARCHY), pid, limits)
     }
 
+    /// The groups that were made for `pid`, to be removed by whoever is left when their maker is gone.
+    pub(super) fn left_by(pid: i32) -> Self {
+        let hierarchy = Path::new(HIERARCHY);
+        let parents = [hierarchy.to_owned(), hierarchy.join("pids"), hierarchy.join(MEMORY)];
+        let directories = parents.map(|parent| parent.join(name_for(pid)));
+        Self {
+            directories: directories.into_iter().filter(|directory| directory.exists()).collect(),
+            failed: Vec::new(),
+        }
+    }
+
     fn enclose_below(hierarchy: &Path, pid: i32, limits: &Limits) -> Self {
         let mut group = Self::default();
-        let name = format!("layerfs-{pid}");
+        let name = name_for(pid);
         let unified = hierarchy.join("cgroup.controllers").exists();
         let wanted = [
             ("pids", "pids.max", limits.processes),

@@ -5,6 +5,7 @@
 
 use super::init;
 use super::join;
+use super::limits::ControlGroup;
 use super::oci;
 use super::protocol::{CONTROL, Failure, Order, Report, SPECIFICATION, Trying, receive, send};
 use super::resolve::{RootDir, Stub};
@@ -105,6 +106,8 @@ fn main(control: &OwnedFd) -> Result<i32, Failure> {
     // The pipe ends when init has said what it made, or with init.
     std::fs::File::from(stubs).read_to_end(&mut noted).trying(|| "read what was made".into())?;
     let ended = reap(pid, true).trying(|| "wait for init".into())?;
+    // The starter may have been killed; otherwise it finds them gone.
+    drop(ControlGroup::left_by(pid));
     root.remove_stubs(&serde_json::from_slice::<Vec<Stub>>(&noted).unwrap_or_default());
     reported?;
     Ok(code_of(ended.map(|(_, ended)| ended)))
