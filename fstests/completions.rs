@@ -49,19 +49,17 @@ fn shell<'a>(scene: &'a Scene, command: &str) -> Terminal<'a> {
 
 /// What every shell does with a name begun: the rest of it is typed, by Tab.
 fn completes(terminal: &Terminal<'_>) {
-    for (begun, whole) in [
-        ("layerfs whe", "layerfs whence"),
-        ("layerfs history kno", "layerfs history known:1"),
-        ("layerfs commit wo", "layerfs commit work"),
-        ("layerfs cat known:1:/etc/pass", "layerfs cat known:1:/etc/passwd"),
-        ("layerfs ls known:1:/et", "layerfs ls known:1:/etc/"),
-        ("layerfs ls known:1:/etc/prof", "layerfs ls known:1:/etc/profile.d/"),
-    ] {
-        terminal.press(&["C-u"]);
-        terminal.press(&["-l", begun]);
-        terminal.press(&["Tab"]);
-        terminal.until(whole);
-    }
+    typed(
+        terminal,
+        &[
+            ("layerfs whe", "layerfs whence"),
+            ("layerfs history kno", "layerfs history known:1"),
+            ("layerfs commit wo", "layerfs commit work"),
+            ("layerfs cat known:1:/etc/pass", "layerfs cat known:1:/etc/passwd"),
+            ("layerfs ls known:1:/et", "layerfs ls known:1:/etc/"),
+            ("layerfs ls known:1:/etc/prof", "layerfs ls known:1:/etc/profile.d/"),
+        ],
+    );
 }
 
 #[test]
@@ -79,20 +77,28 @@ fn bash_completes() {
 
 /// Words in quotes and with escapes, before the word and in it; what is behind an open quote stays in it.
 fn completes_quoted(terminal: &Terminal<'_>) {
-    for (begun, whole) in [
-        ("layerfs cat 'known:1:/etc/pass", "layerfs cat 'known:1:/etc/passwd'"),
-        ("layerfs cat \"known:1:/etc/pass", "layerfs cat \"known:1:/etc/passwd\""),
-        ("LAYERFS_ROOT=/nowhere layerfs --root 'a store' history 'kno", "history 'known:1'"),
-        ("layerfs cat known:1:/home/it", "layerfs cat known:1:/home/it\\'s"),
-        ("layerfs cat known:1:/home/it\\'", "layerfs cat known:1:/home/it\\'s"),
-        ("layerfs cat 'known:1:/home/it", "layerfs cat 'known:1:/home/it'\\''s'"),
-        ("layerfs cat \"known:1:/home/it", "layerfs cat \"known:1:/home/it's\""),
-        ("layerfs cat known:1:/home/two\\ w", "layerfs cat known:1:/home/two\\ words"),
-        ("layerfs cat 'known:1:/home/two w", "layerfs cat 'known:1:/home/two words'"),
-        ("layerfs cat known:1:/home/co", "layerfs cat known:1:/home/cost\\$s"),
-        ("layerfs cat \"known:1:/home/co", "layerfs cat \"known:1:/home/cost\\$s\""),
-        ("layerfs images --format=js", "layerfs images --format=json"),
-    ] {
+    typed(
+        terminal,
+        &[
+            ("layerfs cat 'known:1:/etc/pass", "layerfs cat 'known:1:/etc/passwd'"),
+            ("layerfs cat \"known:1:/etc/pass", "layerfs cat \"known:1:/etc/passwd\""),
+            ("layerfs --root 'a store' history 'kno", "history 'known:1'"),
+            ("layerfs cat known:1:/home/it", "layerfs cat known:1:/home/it\\'s"),
+            ("layerfs cat known:1:/home/it\\'", "layerfs cat known:1:/home/it\\'s"),
+            ("layerfs cat 'known:1:/home/it", "layerfs cat 'known:1:/home/it'\\''s'"),
+            ("layerfs cat \"known:1:/home/it", "layerfs cat \"known:1:/home/it's\""),
+            ("layerfs cat known:1:/home/two\\ w", "layerfs cat known:1:/home/two\\ words"),
+            ("layerfs cat 'known:1:/home/two w", "layerfs cat 'known:1:/home/two words'"),
+            ("layerfs cat known:1:/home/co", "layerfs cat known:1:/home/cost\\$s"),
+            ("layerfs cat \"known:1:/home/co", "layerfs cat \"known:1:/home/cost\\$s\""),
+            ("layerfs images --format=js", "layerfs images --format=json"),
+        ],
+    );
+}
+
+/// Types each beginning and a Tab, and waits for what has to stand there then.
+fn typed(terminal: &Terminal<'_>, lines: &[(&str, &str)]) {
+    for (begun, whole) in lines {
         terminal.press(&["C-u"]);
         terminal.press(&["-l", begun]);
         terminal.press(&["Tab"]);
@@ -104,12 +110,24 @@ fn completes_quoted(terminal: &Terminal<'_>) {
 fn zsh_completes() {
     let Some(scene) = installed("zsh") else { return };
     let functions = usr(&scene, "share/zsh/site-functions");
+    scene.sh("ln -s me/store 'a store'").ok();
     let terminal = shell(&scene, "zsh -f");
     let line = format!("fpath=({} $fpath); autoload -U compinit; compinit -u -D; PS1='ready> '", functions.display());
     terminal.press(&["-l", &line]);
     terminal.press(&["Enter"]);
     terminal.until("\nready>");
     completes(&terminal);
+    typed(
+        &terminal,
+        &[
+            ("layerfs cat 'known:1:/etc/pass", "layerfs cat 'known:1:/etc/passwd'"),
+            ("layerfs cat \"known:1:/etc/pass", "layerfs cat \"known:1:/etc/passwd\""),
+            ("layerfs cat known:1:/home/it", "layerfs cat known:1:/home/it\\'s"),
+            ("layerfs cat known:1:/home/two\\ w", "layerfs cat known:1:/home/two\\ words"),
+            ("layerfs cat 'known:1:/home/two w", "layerfs cat 'known:1:/home/two words'"),
+            ("layerfs --root 'a store' history 'kno", "history 'known:1'"),
+        ],
+    );
 }
 
 #[test]
@@ -127,4 +145,7 @@ fn fish_completes() {
     assert_eq!(asked("layerfs commit wo"), ["work"]);
     assert_eq!(asked("layerfs cat known:1:/etc/"), ["known:1:/etc/passwd", "known:1:/etc/profile.d/"]);
     assert_eq!(asked("layerfs ls known:1:/ho"), ["known:1:/home/"]);
+    assert_eq!(asked("layerfs cat \"known:1:/home/two w"), ["known:1:/home/two words"]);
+    assert_eq!(asked("layerfs cat known:1:/home/two\\\\ w"), ["known:1:/home/two words"]);
+    assert_eq!(asked("layerfs history \"kno"), ["known:1"]);
 }

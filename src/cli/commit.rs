@@ -3,9 +3,9 @@
 use super::changes::{find_required, open};
 use super::output::print;
 use super::{Global, printable};
+use crate::build::plan::change;
 use crate::commit::{Clock, Step, append, capture};
 use crate::diff::LayerOptions;
-use crate::image::apply_change;
 use crate::oci::Reference;
 use std::process::ExitCode;
 
@@ -44,9 +44,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let changed = open(&store, container, args.pause)?;
     let parent = &changed.image.record;
     let mut config = parent.config.clone();
-    for instruction in &args.change {
-        apply_change(&mut config.config, instruction)?;
-    }
+    config.config = change(&config.config, &args.change)?;
     let changes = if args.squash { changed.whole()? } else { changed.layer()? };
     let captured = if changes.is_empty() {
         None

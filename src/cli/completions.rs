@@ -56,11 +56,33 @@ _layerfs_whole_words() {
 complete -o nospace -o bashdefault -F _layerfs_whole_words layerfs
 "#;
 
+/// Zsh passes words with their quotes, and the one that is begun with an open one.
+const WITHOUT_QUOTES: &str = r#"
+function _layerfs_whole_words() {
+    local -a words=("${(@Q)words[1,CURRENT-1]}" "${(Q)PREFIX}")
+    _clap_dynamic_completer_layerfs "$@"
+}
+compdef _layerfs_whole_words layerfs
+"#;
+
+/// What fish is told to ask for the word that is begun, and what it has to ask for to get it without quotes and escapes.
+const FISH_WORD: [&str; 2] = ["(commandline --current-token)", "(__layerfs_word)"];
+const FISH_WITHOUT_QUOTES: &str = r#"function __layerfs_word
+    set -l word (commandline --current-token)
+    switch $word
+        case '\'*' '"*'
+            string sub --start 2 -- $word
+        case '*'
+            string unescape -- $word; or printf '%s\n' $word
+    end
+end
+"#;
+
 /// From `fpath`, zsh takes the script as the body of the function `_layerfs` and calls it for the first completion: it must then not only
 /// define the function that completes, but complete.
 const AUTOLOADED: &str = r#"
 if [ "$funcstack[1]" = _layerfs ]; then
-    _clap_dynamic_completer_layerfs "$@"
+    _layerfs_whole_words "$@"
 fi
 "#;
 
@@ -92,11 +114,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let mut script = Vec::new();
     shell.write_registration(VARIABLE, "layerfs", "layerfs", "layerfs", &mut script)?;
-    let mut script = String::from_utf8_lossy(&script).into_owned();
-    script += match args.shell {
-        Shell::Bash => WHOLE_WORDS,
-        Shell::Zsh => AUTOLOADED,
-        Shell::Fish => "",
+    let script = String::from_utf8_lossy(&script).into_owned();
+    let script = match args.shell {
+        Shell::Bash => script + WHOLE_WORDS,
+        Shell::Zsh => script + WITHOUT_QUOTES + AUTOLOADED,
+        Shell::Fish => FISH_WITHOUT_QUOTES.to_owned() + &script.replace(FISH_WORD[0], FISH_WORD[1]),
     };
     print(&script)?;
     Ok(ExitCode::SUCCESS)

@@ -4,8 +4,9 @@ use super::limits::LimitOptions;
 use super::output::print;
 use super::progress::Bars;
 use super::{Global, WithHint};
+use crate::build::plan::change;
 use crate::image::{ImportOptions, Location, import};
-use crate::oci::{Platform, Reference};
+use crate::oci::{ContainerConfig, Platform, Reference};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,7 +45,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let options = ImportOptions {
         location,
         reference: args.name.clone(),
-        changes: args.change.clone(),
+        config: change(&ContainerConfig::default(), &args.change)?,
         message: args.message.clone(),
         platform: args.platform.clone().unwrap_or_else(Platform::host),
         limits: args.limits.limits()?,

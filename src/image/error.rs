@@ -160,14 +160,6 @@ pub enum ImageError {
         /// Their names.
         offered: String,
     },
-    /// An instruction of `--change`.
-    #[error("invalid change {text:?}: {detail}")]
-    Change {
-        /// The instruction.
-        text: String,
-        /// What is wrong with it.
-        detail: String,
-    },
 }
 
 /// What this module answers.

@@ -1,11 +1,10 @@
 //! An image of one layer from a tar of a root file system.
 
-use super::change::apply_change;
 use super::error::{ImageError, ImageResult};
 use super::ingest::{Expected, Limits, ingest_layer};
 use super::progress::Progress;
 use super::source::{Location, Source};
-use crate::oci::{Descriptor, History, ImageConfig, Manifest, MediaType, Platform, Reference};
+use crate::oci::{ContainerConfig, Descriptor, History, ImageConfig, Manifest, MediaType, Platform, Reference};
 use crate::store::{ImageRecord, Store};
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,8 +18,8 @@ pub struct ImportOptions {
     pub location: Location,
     /// The name of the image.
     pub reference: Option<Reference>,
-    /// Dockerfile instructions for the configuration.
-    pub changes: Vec<String>,
+    /// How it is run.
+    pub config: ContainerConfig,
     /// What the history says.
     pub message: Option<String>,
     /// The platform of the image.
@@ -34,7 +33,7 @@ impl Default for ImportOptions {
         Self {
             location: Location::Stdin,
             reference: None,
-            changes: Vec::new(),
+            config: ContainerConfig::default(),
             message: None,
             platform: Platform::host(),
             limits: Limits::default(),
@@ -44,10 +43,7 @@ impl Default for ImportOptions {
 
 /// Makes an image of a tar.
 pub fn import(store: &Store, options: &ImportOptions, progress: &dyn Progress) -> ImageResult<ImageRecord> {
-    let mut config = ImageConfig::new(&options.platform);
-    for change in &options.changes {
-        apply_change(&mut config.config, change)?;
-    }
+    let mut config = ImageConfig { config: options.config.clone(), ..ImageConfig::new(&options.platform) };
     if let Some(reference) = options.reference.as_ref().filter(|reference| reference.digest().is_some()) {
         let source = crate::oci::InvalidReference::Format;
         return Err(ImageError::Reference { text: reference.familiar(), source });

@@ -8,7 +8,6 @@
 
 mod archive_files;
 mod bundle;
-mod change;
 mod compress;
 mod error;
 mod fsck;
@@ -26,7 +25,6 @@ mod source;
 mod stages;
 mod stream;
 
-pub use change::apply_change;
 pub use compress::{LayerForm, compress_layer, known_form, layer_in_form};
 pub use error::{ImageError, ImageResult};
 pub use fsck::{Finding, FsckOptions, FsckReport, Outcome, fsck};

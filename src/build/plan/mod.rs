@@ -4,6 +4,7 @@
 //! the texts of the history, the graph of stages. Must not know disks, mounts or processes; base images come through
 //! [`Images`].
 
+mod change;
 mod effect;
 mod environment;
 mod format;
@@ -11,6 +12,7 @@ mod ports;
 mod stages;
 mod state;
 
+pub use change::{InvalidChange, change};
 pub use environment::{Environment, PROXY_ARGUMENTS};
 pub use stages::{Images, Origin, Plan, PlannedStage, Settings, Step, plan};
 pub use state::{Action, CopyAction, RunAction, StageState};
