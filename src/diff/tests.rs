@@ -109,7 +109,7 @@ fn regression_names_that_were_moved_with_their_directory_stay_links_to_the_other
     let changes = keep_links(changes, &new).expect("changes");
     assert_eq!(lines(&changes), ["C /", "D /d", "D /gone", "C /other", "A /z", "A /z/one"], "what is written");
     let (bytes, _) = write_layer(&changes, &new, LayerOptions::default(), Vec::new()).expect("a layer");
-    let link = |entry: tar::Entry<'_, &[u8]>| entry.link_name().unwrap().map(|target| target.into_owned());
+    let link = |entry: tar::Entry<'_, &[u8]>| entry.link_name().unwrap().map(std::borrow::Cow::into_owned);
     let mut archive = tar::Archive::new(&*bytes);
     let links: Vec<_> = archive.entries().unwrap().map(Result::unwrap).filter_map(link).collect();
     assert_eq!(links, [std::path::Path::new("other")]);

@@ -51,7 +51,7 @@ fn without_given_path(env: Option<Vec<String>>, before: &ContainerConfig) -> Opt
 
 /// The one instruction that `text` is, when it may stand here.
 fn only(text: &str) -> Result<Instruction, String> {
-    let source = Source::new("--change", &format!("FROM scratch\n{text}"));
+    let source = Source::new("--change", format!("FROM scratch\n{text}"));
     let file = parse(&source).map_err(|diagnostic| diagnostic.message.clone())?;
     let mut instructions = file.stages.into_iter().flat_map(|stage| stage.instructions.into_iter().chain([stage.from]));
     let (Some(instruction), Some(_), None) = (instructions.next(), instructions.next(), instructions.next()) else {
@@ -87,8 +87,8 @@ mod tests {
         change(config, &changes).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    fn texts(texts: &[&str]) -> Option<Vec<String>> {
-        Some(texts.iter().map(|&text| text.to_owned()).collect())
+    fn texts<const N: usize>(texts: [&str; N]) -> Option<Vec<String>> {
+        (N > 0).then(|| texts.map(str::to_owned).to_vec())
     }
 
     #[test]
@@ -111,23 +111,23 @@ mod tests {
                 "HEALTHCHECK --interval=1m30s --retries=3 CMD curl x",
             ],
         );
-        assert_eq!(config.cmd, texts(&["a", "b c"]));
-        assert_eq!(config.env, texts(&["A=4 5", "B=2 3", "C=x y"]));
+        assert_eq!(config.cmd, texts(["a", "b c"]));
+        assert_eq!(config.env, texts(["A=4 5", "B=2 3", "C=x y"]));
         assert_eq!(config.labels.unwrap().get("l m").map(String::as_str), Some("n"));
         let keys = |map: Option<BTreeMap<String, Value>>| map.unwrap().into_keys().collect::<Vec<_>>();
         assert_eq!(keys(config.exposed_ports), ["53/udp", "80/tcp", "8000/tcp", "8001/tcp", "8002/tcp"]);
         assert_eq!(keys(config.volumes), ["/a", "/b", "/c"]);
         assert_eq!(config.working_dir.as_deref(), Some("/w/y"));
-        assert_eq!((config.stop_signal.as_deref(), config.on_build), (Some("SIGINT"), texts(&["RUN x"])));
+        assert_eq!((config.stop_signal.as_deref(), config.on_build), (Some("SIGINT"), texts(["RUN x"])));
         let check = config.healthcheck.unwrap();
-        assert_eq!((check.interval, check.test), (Some(90_000_000_000), texts(&["CMD-SHELL", "curl x"])));
+        assert_eq!((check.interval, check.test), (Some(90_000_000_000), texts(["CMD-SHELL", "curl x"])));
     }
 
     #[test]
     fn regression_variables_of_the_image_are_expanded() {
         let image = ContainerConfig {
-            env: texts(&["PATH=/bin", "HOME=/h"]),
-            on_build: texts(&["RUN first"]),
+            env: texts(["PATH=/bin", "HOME=/h"]),
+            on_build: texts(["RUN first"]),
             ..ContainerConfig::default()
         };
         let config = changed(
@@ -140,19 +140,19 @@ mod tests {
                 "ONBUILD RUN y",
             ],
         );
-        assert_eq!(config.env, texts(&["PATH=/bin:/x", "HOME=/h", "OLD=/h", "NEW=/h", "NONE="]));
+        assert_eq!(config.env, texts(["PATH=/bin:/x", "HOME=/h", "OLD=/h", "NEW=/h", "NONE="]));
         assert_eq!(config.working_dir.as_deref(), Some("/h"));
-        assert_eq!(config.cmd, texts(&["/bin/sh", "-c", "echo $HOME"]));
-        assert_eq!(config.on_build, texts(&["RUN first", "RUN y"]));
+        assert_eq!(config.cmd, texts(["/bin/sh", "-c", "echo $HOME"]));
+        assert_eq!(config.on_build, texts(["RUN first", "RUN y"]));
     }
 
     #[test]
     fn regression_an_entry_point_drops_the_command_of_the_image_only() {
-        let image = ContainerConfig { cmd: texts(&["old"]), ..ContainerConfig::default() };
+        let image = ContainerConfig { cmd: texts(["old"]), ..ContainerConfig::default() };
         let config = changed(&image, &[r#"ENTRYPOINT ["/e"]"#]);
-        assert_eq!((config.cmd, config.entrypoint, config.env), (None, texts(&["/e"]), None));
+        assert_eq!((config.cmd, config.entrypoint, config.env), (None, texts(["/e"]), None));
         let config = changed(&image, &["CMD [\"new\"]", r#"ENTRYPOINT ["/e"]"#]);
-        assert_eq!(config.cmd, texts(&["new"]));
+        assert_eq!(config.cmd, texts(["new"]));
     }
 
     #[test]
