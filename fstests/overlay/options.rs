@@ -119,3 +119,30 @@ fn rule_21_a_context_is_taken_with_its_quotes() {
     assert!(mounts.lines().any(|line| line.starts_with(&source)), "rule 16: {mounts}");
     overlay.unmount();
 }
+
+/// As mount(8) calls its helpers, and as fuse-overlayfs takes its arguments: in any order, and flags of either.
+#[test]
+fn rule_21_arguments_are_those_of_helpers_and_of_the_peer() {
+    let Some(scene) = Scene::begin(ROOT) else { return };
+    let (lower, point) = (scene.dir("lower"), scene.dir("mnt"));
+    fs::write(lower.join("f"), "low").expect("a file");
+    let options = format!("lowerdir={},nofail,_netdev,noauto,x-systemd.automount,user,comment=x", lower.display());
+    let (options, at) = (options.as_str(), point.display().to_string());
+    let at = at.as_str();
+    for (name, arguments, mounted) in [
+        ("mount.fuse.layerfs", vec!["none", at, "-o", options], true),
+        ("mount.layerfs", vec!["none", at, "-snv", "-t", "fuse.layerfs", "-o", options], true),
+        ("mount.layerfs", vec!["none", at, "-sfnv", "-o", options], false),
+        ("fuse-overlayfs", vec![at, "-s", "-o", options, "-o", "clone_fd,max_threads=4"], true),
+        ("fuse-overlayfs", vec!["-o", options, "-d", at], true),
+    ] {
+        let link = scene.dir("links").join(name);
+        // It may be there from before.
+        let _ = std::os::unix::fs::symlink(scene.program(), &link);
+        scene.run(&link).args(&arguments).ok();
+        assert_eq!(point.join("f").exists(), mounted, "{name} {arguments:?}");
+        if mounted {
+            scene.layerfs(["umount"]).arg(&point).ok();
+        }
+    }
+}

@@ -26,6 +26,15 @@ pub(super) struct Args {
     /// Say on standard error what is done
     #[arg(short, long)]
     debug: bool,
+    /// As fuse-overlayfs and mount(8) are called; without effect
+    #[arg(short = 's', hide = true)]
+    single_thread_or_sloppy: bool,
+    /// As mount(8) calls its helpers; without effect
+    #[arg(short = 'n', hide = true)]
+    no_mtab: bool,
+    /// As mount(8) calls its helpers; without effect
+    #[arg(short = 't', hide = true, value_name = "TYPE")]
+    kind: Option<String>,
     /// The directory; one before it is the source that mount(8) passes, and is ignored
     #[arg(value_name = "[SOURCE] MNT", required = true, num_args = 1..=2)]
     places: Vec<PathBuf>,
@@ -37,14 +46,10 @@ const NAMES: &[&str] = &["fuse-overlayfs", "mount.layerfs", "mount.fuse.layerfs"
 /// The arguments as the program would get them under its own name, when it is called by another one.
 pub(super) fn translate(arguments: Vec<OsString>) -> Vec<OsString> {
     let name = called_as(arguments.first());
-    let Some(name) = name else { return arguments };
+    if name.is_none() {
+        return arguments;
+    }
     let own = arguments.into_iter().skip(1);
-    // mount(8) passes -n and -s, which mean nothing here, and a type.
-    let own: Vec<OsString> = if name == "fuse-overlayfs" {
-        own.collect()
-    } else {
-        own.filter(|word| word != "-n" && word != "-s").collect()
-    };
     [OsString::from("layerfs"), OsString::from("overlay")].into_iter().chain(own).collect()
 }
 
@@ -66,7 +71,8 @@ pub(super) fn print_version(arguments: &[OsString]) -> Option<std::io::Result<()
 pub(super) fn run(args: &Args, _global: &Global) -> anyhow::Result<ExitCode> {
     let mut options = OverlayOptions::new();
     options.mount.allow_other = rustix::process::geteuid().is_root();
-    if called_as(std::env::args_os().next().as_ref()) == Some("fuse-overlayfs") {
+    let name = called_as(std::env::args_os().next().as_ref());
+    if name == Some("fuse-overlayfs") {
         "fuse-overlayfs".clone_into(&mut options.mount.subtype);
     }
     let applied = args.options.iter().try_for_each(|list| options.apply(list.as_bytes()));
@@ -77,6 +83,10 @@ pub(super) fn run(args: &Args, _global: &Global) -> anyhow::Result<ExitCode> {
         applied => applied?,
     }
     options.check()?;
+    if args.foreground && name.is_some_and(|name| name.starts_with("mount.")) {
+        // What mount(8) calls a fake mount: everything but the system call.
+        return Ok(ExitCode::SUCCESS);
+    }
     if !args.foreground && !background::is_background() {
         return start_in_background();
     }

@@ -131,7 +131,8 @@ impl OverlayOptions {
             | (b"nfs_export" | b"verity", _, Some("off"))
             | (b"uuid", _, Some("on" | "off" | "null" | "auto"))
             | (b"threaded" | b"fast_ino" | b"fast_ino_check" | b"noxattrs" | b"max_write", _, Some(_))
-            | (b"kernel_cache" | b"splice_read" | b"splice_write" | b"splice_move", None, _) => {}
+            | (b"max_threads" | b"max_idle_threads", _, Some(_))
+            | (b"clone_fd" | b"kernel_cache" | b"splice_read" | b"splice_write" | b"splice_move", None, _) => {}
             _ => self.mount.apply_one(&shown)?,
         }
         Ok(())
