@@ -64,7 +64,7 @@ fn pjdfstest_fails_nowhere_but_where_the_kernel_does() {
 }
 
 const FSX: &str = "
-flen = 1048576
+flen = 262144
 [opsize]
 min = 1
 max = 65536
@@ -82,28 +82,45 @@ close_open = 1
 invalidate = 1
 ";
 
-/// Files that begin in the upper and in a lower layer, the latter held open for reading by another process.
+/// Files that begin in the upper and in a lower layer, the latter held open for reading by another process, at the same time.
+///
+/// The file is short, so that operations meet more often. The upper is on a tmpfs: each write to a map is followed by msync(2), and on a disk the sync of the upper takes nearly all of the
+/// time.
 #[test]
 fn fsx_finds_no_wrong_byte() {
     let needs = [Need::Root, Need::Fuse, Need::Program("fsx")];
-    let count = number("LAYERFS_FSX_OPERATIONS", 3000).to_string();
-    let Some(scene) = Scene::begin_with_limit(&needs, Duration::from_secs(1200)) else { return };
-    for opens in ["zero-message", "answered"] {
-        let options = overlay(&scene, &format!(",opens={opens}"));
-        let lower = format!("low-{opens}");
-        let content: Vec<u8> = (0..1_000_000_u32).map(|at| (at % 251) as u8).collect();
-        std::fs::write(scene.path("lower").join(&lower), &content).expect("a lower file");
-        std::fs::write(scene.path("fsx.toml"), FSX).expect("a configuration");
-        scene.layerfs(["overlay", "-o", &options]).arg(scene.path("mnt1")).ok();
-        let held = std::fs::File::open(scene.path("mnt1").join(&lower)).expect("the lower file");
-        for name in [&lower, &format!("up-{opens}")] {
-            let run = scene.run("fsx").arg("-f").arg(scene.path("fsx.toml")).args(["-N", &count, "-S", "7", "-q"]);
-            run.arg("-P").arg(scene.path("work2")).arg(scene.path("mnt1").join(name)).ok();
-        }
+    let count = number("LAYERFS_FSX_OPERATIONS", 3000);
+    let Some(scene) = Scene::begin_with_limit(&needs, Duration::from_secs(120 + count / 100)) else { return };
+    let (changes, point) = (scene.dir("changes"), scene.dir("mnt1"));
+    scene.run("mount").args(["-t", "tmpfs", "changes"]).arg(&changes).ok();
+    let at = |part: &str| scene.dir(part).display().to_string();
+    let (lower, upper, work) = (at("lower"), at("changes/upper"), at("changes/work"));
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+    std::fs::write(scene.dir("goods").join("fsx.toml"), FSX).expect("a configuration");
+    for (opens, count) in [("zero-message", count), ("answered", count.div_ceil(10))] {
+        let names = ["low", "up"].map(|name| format!("{name}-{opens}"));
+        let content: Vec<u8> = (0..250_000_u32).map(|at| (at % 251) as u8).collect();
+        std::fs::write(scene.path("lower").join(&names[0]), &content).expect("a lower file");
+        scene.layerfs(["overlay", "-o", &format!("{options},opens={opens}")]).arg(&point).ok();
+        let held = std::fs::File::open(point.join(&names[0])).expect("the lower file");
+        std::thread::scope(|scope| {
+            for name in &names {
+                let (scene, count, file) = (&scene, count.to_string(), point.join(name));
+                scope.spawn(move || {
+                    let run = scene
+                        .run("fsx")
+                        .arg("-f")
+                        .arg(scene.path("goods/fsx.toml"))
+                        .args(["-N", &count, "-S", "7", "-q"]);
+                    run.arg("-P").arg(scene.path("goods")).arg(file).ok();
+                });
+            }
+        });
         drop(held);
-        scene.layerfs(["umount"]).arg(scene.path("mnt1")).ok();
-        assert!(std::fs::read(scene.path("lower").join(&lower)).expect("the lower file") == content);
+        scene.layerfs(["umount"]).arg(&point).ok();
+        assert!(std::fs::read(scene.path("lower").join(&names[0])).expect("the lower file") == content);
     }
+    scene.run("umount").arg(&changes).ok();
 }
 
 #[test]
