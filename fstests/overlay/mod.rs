@@ -368,6 +368,31 @@ fn a_plain_user_keeps_owners_in_attributes() {
     assert!(text.contains("fifo"), "{text}");
 }
 
+/// fuse-overlayfs 1.x has an attribute of its own, with the type in the mode: read, and written again where it is found.
+#[test]
+fn regression_owners_kept_by_older_peers_are_read_and_kept_alike() {
+    let Some(scene) = Scene::begin(&[Need::PlainUser, Need::Root, Need::Program("setfattr")]) else { return };
+    let script = "mkdir lower upper work mnt; echo x > upper/f; : > upper/p; mkdir upper/d
+        name=user.fuseoverlayfs.override_stat; set_to() { setfattr -n $name -v \"$2\" \"upper/$1\"; }
+        set_to . 7:7:40711; set_to f 5:6:104755; set_to d 8:9:42770; set_to p 3:4:10640
+        \"$1\" overlay -o lowerdir=lower,upperdir=upper,workdir=work mnt
+        echo new > mnt/new; chmod 2755 mnt/new; chmod 700 mnt/d; stat -c '%n %u:%g %a %F' mnt mnt/*; \"$1\" umount mnt
+        cd upper; getfattr -d -m - --absolute-names new d";
+    let done = scene.sh(script).arg("sh").arg(scene.program()).in_dir(&scene.plain_dir("own")).who(Who::Plain).ok();
+    let text = done.text();
+    for line in [
+        "mnt 7:7 711 directory",
+        "mnt/f 5:6 4755 regular file",
+        "mnt/d 8:9 2700 directory",
+        "mnt/p 3:4 640 fifo",
+        "user.fuseoverlayfs.override_stat=\"8:9:42700\"",
+        ":102755\"",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(!text.contains("user.containers"), "{text}");
+}
+
 #[test]
 fn named_mounts_keep_their_changes() {
     let Some(scene) = Scene::begin(ROOT) else { return };

@@ -127,6 +127,14 @@ impl DirLayer {
         Ok(None)
     }
 
+    /// Says under which attribute owners are kept where the root does not: that of podman and newer versions of fuse-overlayfs, as the
+    /// privileged one cannot be written by who needs any.
+    pub fn keep_owners(&mut self) {
+        if self.options.override_stat != Some(owners::FUSE_OVERLAYFS_OVERRIDE) {
+            self.options.override_stat = Some(owners::CONTAINERS_OVERRIDE);
+        }
+    }
+
     /// How the directory is read.
     pub fn options(&self) -> &DirOptions {
         &self.options

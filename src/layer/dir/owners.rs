@@ -32,7 +32,7 @@ pub struct OverrideStat {
 pub struct MalformedOverride;
 
 impl OverrideStat {
-    /// Reads `uid:gid:mode` with an octal mode, and an optional `:type`.
+    /// Reads `uid:gid:mode` with an octal mode, and an optional `:type`; fuse-overlayfs 1.x has the type in the mode.
     pub fn parse(text: &[u8]) -> Result<Self, MalformedOverride> {
         let text = std::str::from_utf8(text).map_err(|_| MalformedOverride)?;
         let mut fields = text.trim_end_matches('\0').splitn(4, ':');
@@ -40,7 +40,12 @@ impl OverrideStat {
         let uid = field()?.parse().map_err(|_| MalformedOverride)?;
         let gid = field()?.parse().map_err(|_| MalformedOverride)?;
         let mode = u32::from_str_radix(field()?, 8).map_err(|_| MalformedOverride)?;
-        let stands_for = fields.next().map(parse_type).transpose()?.flatten();
+        let stands_for = match (fields.next(), mode & libc::S_IFMT) {
+            (Some(text), _) => parse_type(text)?,
+            (None, libc::S_IFIFO) => Some((FileKind::Fifo, DeviceNumber::default())),
+            (None, libc::S_IFSOCK) => Some((FileKind::Socket, DeviceNumber::default())),
+            (None, _) => None,
+        };
         Ok(Self { uid, gid, permissions: (mode & 0o7777) as u16, stands_for })
     }
 
@@ -57,6 +62,17 @@ impl OverrideStat {
             FileKind::CharDevice => format!("char-{}-{}", device.major, device.minor),
         };
         format!("{}:{}:0{:o}:{kind}", self.uid, self.gid, self.permissions)
+    }
+
+    /// The text as fuse-overlayfs 1.x writes it: with the type in the mode. It has none for devices.
+    pub fn to_mode_text(&self, stored_as: FileKind) -> String {
+        match self.stands_for {
+            Some((FileKind::BlockDevice | FileKind::CharDevice, _)) => self.to_text(stored_as),
+            other => {
+                let kind = other.map_or(stored_as, |(kind, _)| kind);
+                format!("{}:{}:{:o}", self.uid, self.gid, kind.mode_bits() | u32::from(self.permissions))
+            }
+        }
     }
 
     /// Puts the override over `meta`.
@@ -190,6 +206,10 @@ mod tests {
         assert_eq!(OverrideStat::parse(plain.to_text(FileKind::File).as_bytes()), Ok(plain));
         let device =
             OverrideStat { stands_for: Some((FileKind::CharDevice, DeviceNumber { major: 1, minor: 3 })), ..plain };
+        assert_eq!(plain.to_mode_text(FileKind::File).len(), plain.to_mode_text(FileKind::Directory).len() + 1);
+        assert_eq!(OverrideStat::parse(plain.to_mode_text(FileKind::File).as_bytes()), Ok(plain));
+        let pipe = OverrideStat { stands_for: Some((FileKind::Fifo, DeviceNumber::default())), ..plain };
+        assert_eq!(OverrideStat::parse(pipe.to_mode_text(FileKind::File).as_bytes()), Ok(pipe));
         assert_eq!(device.to_text(FileKind::File), "0:42:04755:char-1-3");
         assert_eq!(OverrideStat::parse(b"0:42:4755:char-1-3"), Ok(device));
         for wrong in [&b""[..], b"1", b"1:2", b"1:2:9", b"a:b:c", b"1:2:755:thing", b"\xff:1:2"] {

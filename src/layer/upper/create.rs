@@ -212,8 +212,12 @@ impl Upper {
             let record = side.get(local).unwrap_or_default();
             return side.set(local, SideRecord { owner: Some(*stat), ..record });
         }
-        let text = stat.to_text(stored_as);
-        let name = owners::CONTAINERS_OVERRIDE;
+        let name = self.tree.options().override_stat.unwrap_or(owners::CONTAINERS_OVERRIDE);
+        let text = if name == owners::FUSE_OVERLAYFS_OVERRIDE {
+            stat.to_mode_text(stored_as)
+        } else {
+            stat.to_text(stored_as)
+        };
         Ok(object.set_xattr(name, text.as_bytes(), XattrFlags::empty())?)
     }
 }

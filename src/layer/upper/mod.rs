@@ -31,7 +31,7 @@ pub use create::{Created, NewKind, NewObject, Over};
 pub use names::Place;
 pub use view::{UpperView, view_upper};
 
-use super::dir::{Access, Descriptors, DirLayer, DirOptions, Owners, Record, SideTable, XattrPrefix, owners};
+use super::dir::{Access, Descriptors, DirLayer, DirOptions, Owners, Record, SideTable, XattrPrefix};
 use super::staging::{Staging, StagingError};
 use crate::union::{Ino, Layer, LayerError, LayerResult, LocalIno};
 use parking_lot::Mutex;
@@ -149,10 +149,12 @@ impl Upper {
         };
         let side = side.map(Arc::new);
         let lower_names = SideTable::open(&staging.file("links")).map_err(failed("open the table of links"))?;
-        let override_stat = (options.ownership == Ownership::Override).then_some(owners::CONTAINERS_OVERRIDE);
-        let tree_options =
-            DirOptions { prefix: options.prefix, override_stat, owners: options.owners, side: side.clone() };
-        let tree = Arc::new(DirLayer::open(upper, tree_options, descriptors)?);
+        let tree_options = DirOptions { owners: options.owners, side: side.clone(), ..DirOptions::new(options.prefix) };
+        let mut tree = DirLayer::open(upper, tree_options, descriptors)?;
+        if options.ownership == Ownership::Override {
+            tree.keep_owners();
+        }
+        let tree = Arc::new(tree);
         let stage_ino = tree.attach(staging.stage())?;
         let index_ino = tree.attach(staging.index())?;
         let upper_layer = Self {

@@ -1,7 +1,7 @@
 //! An upper to read only, whether it is mounted or not: for whoever wants to know what was changed.
 
 use super::{Ownership, UpperError};
-use crate::layer::dir::{Descriptors, DirLayer, DirOptions, Object, SideTable, XattrPrefix, owners};
+use crate::layer::dir::{Descriptors, DirLayer, DirOptions, Object, SideTable, XattrPrefix};
 use crate::layer::staging;
 use crate::union::{Ino, LayerIndex, LocalIno, Source};
 use rustix::fs::{Mode, OFlags};
@@ -32,9 +32,12 @@ pub fn view_upper(
         XattrPrefix::User => SideTable::read(&base.join("side")).map_err(failed("read the side table"))?,
         XattrPrefix::Trusted => None,
     };
-    let override_stat = (ownership == Ownership::Override).then_some(owners::CONTAINERS_OVERRIDE);
-    let options = DirOptions { override_stat, side: side.map(Arc::new), ..DirOptions::new(prefix) };
-    let layer = Arc::new(DirLayer::open(upper, options, descriptors)?);
+    let options = DirOptions { side: side.map(Arc::new), ..DirOptions::new(prefix) };
+    let mut layer = DirLayer::open(upper, options, descriptors)?;
+    if ownership == Ownership::Override {
+        layer.keep_owners();
+    }
+    let layer = Arc::new(layer);
     let replaced = replaced(&layer, &base.join("index")).map_err(failed("read the index"))?;
     Ok(UpperView { layer, replaced })
 }
