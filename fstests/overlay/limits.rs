@@ -213,3 +213,25 @@ fn memory_of_a_known_entry_is_bounded_and_comes_back() {
     assert!(left < bound, "{left} bytes for each entry stay after it was forgotten, of {each}");
     overlay.unmount();
 }
+
+/// Without it the program would write into the page cache for ever.
+#[test]
+fn regression_who_only_writes_hears_of_a_full_disk() {
+    let Some(scene) = Scene::begin(ROOT) else { return };
+    let (lower, changes) = (scene.dir("lower"), scene.dir("changes"));
+    scene.run("mount").args(["-t", "tmpfs", "-o", "size=4m", "full"]).arg(&changes).ok();
+    let point = mount_over(&scene, &lower, &changes);
+    let file = point.join("fill");
+    // 8 GiB: more than any cache holds back.
+    let write = scene.run("dd").args(["if=/dev/zero", "bs=64k", "count=131072"]).arg(format!("of={}", file.display()));
+    write.output().fails(1, &["No space left on device"]);
+    fs::metadata(&file).expect("stat goes on");
+    fs::remove_file(&file).expect("remove");
+    // The space comes back as soon as the kernel has forgotten the file.
+    let small = || fs::write(point.join("small"), "fits").and_then(|()| File::open(point.join("small"))?.sync_all());
+    while small().is_err() || fs::read(changes.join("upper/small")).expect("the upper") != b"fits" {
+        std::thread::yield_now();
+    }
+    scene.layerfs(["umount"]).arg(&point).ok();
+    scene.run("umount").arg(&changes).ok();
+}

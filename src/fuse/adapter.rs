@@ -7,6 +7,7 @@ use super::change::{attributes, empty, outcome};
 use super::counters::{Counters, Operation};
 use super::incoming::{changes, creator, new_node, rename_mode, xattr_mode};
 use super::ioctl;
+use super::lost::Lost;
 use super::push::Pushes;
 use super::spin::Spinner;
 use super::walk::Listings;
@@ -56,6 +57,8 @@ pub(super) struct Adapter {
     pub(super) listings: Option<Listings>,
     /// Files whose cached pages have to go because writing them failed.
     pub(super) failed_writes: Sender<u64>,
+    /// Why they failed.
+    pub(super) lost: Arc<Lost>,
     /// How the kernel is to see what there is.
     pub(super) view: View,
     /// Where requests wait for data.
@@ -135,11 +138,16 @@ impl Filesystem for Adapter {
 
     fn forget(&self, _request: &Request, ino: INodeNo, lookups: u64) {
         self.counters.count(Operation::Forget);
+        self.lost.take(ino.0);
         self.fs.forget(Ino(ino.0), lookups);
     }
 
-    fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
-        match self.call(Operation::Getattr, ino.0, || self.fs.getattr(Ino(ino.0))) {
+    fn getattr(&self, _request: &Request, ino: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
+        let found = match handle.and_then(|_| self.lost.take(ino.0)) {
+            Some(errno) => Err(errno),
+            None => self.call(Operation::Getattr, ino.0, || self.fs.getattr(Ino(ino.0))),
+        };
+        match found {
             Ok(attr) => reply.attr(&self.view.timeout, &self.view.of(&attr)),
             Err(errno) => reply.error(errno),
         }
@@ -386,12 +394,18 @@ impl Filesystem for Adapter {
             unprivileged: flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
             cached: flags.contains(WriteFlags::FUSE_WRITE_CACHE),
         };
-        let (length, failed_writes) = (data.len() as u32, self.failed_writes.clone());
+        let (length, failed_writes, lost) = (data.len() as u32, self.failed_writes.clone(), Arc::clone(&self.lost));
         let answer = move |done| match done {
-            Ok(()) => reply.written(length),
+            Ok(()) => {
+                lost.take(ino.0);
+                reply.written(length);
+            }
             Err(errno) => {
-                if write.cached && failed_writes.send(ino.0).is_err() {
-                    error!("nobody invalidates {:#x} after its write failed", ino.0);
+                if write.cached {
+                    lost.failed(ino.0, errno);
+                    if failed_writes.send(ino.0).is_err() {
+                        error!("nobody invalidates {:#x} after its write failed", ino.0);
+                    }
                 }
                 reply.error(errno);
             }
@@ -407,6 +421,8 @@ impl Filesystem for Adapter {
     }
 
     fn fsync(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        // The kernel reports it now.
+        self.lost.take(ino.0);
         self.change(Operation::Fsync, ino.0, move |fs| fs.fsync(Ino(ino.0), data_only), empty(reply));
     }
 

@@ -22,6 +22,7 @@ mod errno;
 mod incoming;
 mod ioctl;
 mod kernel;
+mod lost;
 mod push;
 mod session;
 mod spin;

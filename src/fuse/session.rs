@@ -94,6 +94,7 @@ impl Server {
             pushes: from_memory.then_some(pushes),
             listings: Walker::new(&fs).map(walk::start).transpose().map_err(SessionError::Handshake)?,
             failed_writes,
+            lost: Arc::default(),
             fs: Arc::clone(&fs),
             counters: Arc::clone(&counters),
             wishes: Wishes { open_mode: options.open_mode, acl: options.acl, writable, writeback: options.writeback },
