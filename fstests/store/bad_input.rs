@@ -101,6 +101,9 @@ fn documents_that_contradict_the_layers_are_refused() {
     assert_refused(&scene, "swapped", &["digest mismatch"]);
     make("sha512", &|manifest| manifest["config"]["digest"] = json!(format!("sha512:{}", "0".repeat(128))));
     assert_refused(&scene, "sha512", &["unsupported digest algorithm"]);
+    make("version", &|_| {});
+    std::fs::write(scene.path("version/oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
+    assert_refused(&scene, "version", &["version \"2.0.0\""]);
     make("one blob as two layers", &|manifest| manifest["layers"][1] = manifest["layers"][0].clone());
     assert_refused(&scene, "one blob as two layers", &["digest mismatch"]);
     make("schema1", &|manifest| manifest["schemaVersion"] = json!(1));

@@ -14,6 +14,7 @@ use crate::store::LAYOUT_NAME_ANNOTATION;
 
 /// The images of an image layout that are asked for.
 pub(super) fn oci_images(files: &ArchiveFiles, options: &LoadOptions, index: &[u8]) -> ImageResult<Vec<PlannedEntry>> {
+    check_version(files, options)?;
     let document = |source| ImageError::Document { what: "index.json".to_owned(), source };
     let index = Index::parse(index).map_err(document)?;
     let layout = Layout { files, options, base: options.source.base_name() };
@@ -23,6 +24,20 @@ pub(super) fn oci_images(files: &ArchiveFiles, options: &LoadOptions, index: &[u
         entries.push(layout.plan_entry(&group)?);
     }
     Ok(entries)
+}
+
+/// Fails for an image layout of another version than 1. Where it says none it is taken as it is.
+fn check_version(files: &ArchiveFiles, options: &LoadOptions) -> ImageResult<()> {
+    let Some(bytes) = files.document("oci-layout")? else { return Ok(()) };
+    let document: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
+    let version = document.as_ref().and_then(|document| document.get("imageLayoutVersion")?.as_str());
+    match version {
+        Some(version) if !version.starts_with("1.") => Err(ImageError::NotAnImage {
+            what: options.source.label(),
+            detail: format!("it is an image layout of version {version:?}, and only 1.0.0 is known"),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Entries of one name. More than one are the same image for several platforms.

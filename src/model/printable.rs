@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn regression_long_paths_are_cut_in_messages() {
         assert_eq!(printable_briefly(&[b'a'; 1024]), "a".repeat(1024));
-        let long = [&[b'a'; 20_000][..], b"/name"].concat();
+        let long = [b"a".repeat(20_000), b"/name".to_vec()].concat();
         let brief = printable_briefly(&long);
         assert!(brief.len() < 1024 && brief.starts_with("aaa") && brief.contains('…') && brief.ends_with("/name"));
     }

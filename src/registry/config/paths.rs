@@ -97,15 +97,14 @@ impl Paths {
         }
         let user = self.containers_config();
         let own = user.as_ref().map(|dir| dir.join("registries.conf")).filter(|file| file.exists());
-        let mut files = match own {
-            // A user's own file stands for all of the system's, its drop-ins too.
-            Some(own) => vec![own],
-            None => {
-                let system = Path::new("/etc/containers");
-                let mut files = vec![system.join("registries.conf")];
-                files.extend(drop_ins(&system.join("registries.conf.d")));
-                files
-            }
+        // A user's own file stands for all of the system's, its drop-ins too.
+        let mut files = if let Some(own) = own {
+            vec![own]
+        } else {
+            let system = Path::new("/etc/containers");
+            let mut files = vec![system.join("registries.conf")];
+            files.extend(drop_ins(&system.join("registries.conf.d")));
+            files
         };
         files.extend(user.iter().flat_map(|dir| drop_ins(&dir.join("registries.conf.d"))));
         files
