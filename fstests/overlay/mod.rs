@@ -378,7 +378,7 @@ fn regression_owners_kept_by_older_peers_are_read_and_kept_alike() {
         \"$1\" overlay -o lowerdir=lower,upperdir=upper,workdir=work mnt
         echo new > mnt/new; chmod 2755 mnt/new; chmod 700 mnt/d; stat -c '%n %u:%g %a %F' mnt mnt/*; \"$1\" umount mnt
         cd upper; getfattr -d -m - --absolute-names new d";
-    let done = scene.sh(script).arg("sh").arg(scene.program()).in_dir(&scene.plain_dir("own")).who(Who::Plain).ok();
+    let done = scene.sh(script).arg("sh").arg(scene.program()).in_dir(scene.plain_dir("own")).who(Who::Plain).ok();
     let text = done.text();
     for line in [
         "mnt 7:7 711 directory",

@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn no_more_is_read_ahead_than_is_worth_it() {
-        let many: Vec<String> = (0..3 * AHEAD).map(|at| format!("first/{:03}/below", at)).collect();
+        let many: Vec<String> = (0..3 * AHEAD).map(|at| format!("first/{at:03}/below")).collect();
         let scene = scene(&many);
         let mut walker = Walker::new(&scene.fs).unwrap();
         walker.listed(Ino::ROOT);

@@ -50,7 +50,7 @@ mod tests {
         assert!(lost.take(1).is_none());
         lost.failed(1, Errno::ENOSPC);
         assert!(lost.take(2).is_none());
-        assert_eq!(lost.take(1).map(|errno| errno.code()), Some(libc::ENOSPC));
+        assert_eq!(lost.take(1).map(fuser::Errno::code), Some(libc::ENOSPC));
         assert!(lost.take(1).is_none());
     }
 }

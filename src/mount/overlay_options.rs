@@ -130,8 +130,12 @@ impl OverlayOptions {
             (b"index" | b"xino", _, Some("on" | "off" | "auto"))
             | (b"nfs_export" | b"verity", _, Some("off"))
             | (b"uuid", _, Some("on" | "off" | "null" | "auto"))
-            | (b"threaded" | b"fast_ino" | b"fast_ino_check" | b"noxattrs" | b"max_write", _, Some(_))
-            | (b"max_threads" | b"max_idle_threads", _, Some(_))
+            | (
+                b"threaded" | b"fast_ino" | b"fast_ino_check" | b"noxattrs" | b"max_write" | b"max_threads"
+                | b"max_idle_threads",
+                _,
+                Some(_),
+            )
             | (b"clone_fd" | b"kernel_cache" | b"splice_read" | b"splice_write" | b"splice_move", None, _) => {}
             _ => self.mount.apply_one(&shown)?,
         }
