@@ -51,7 +51,8 @@ impl Builder {
             };
             let target = self.tree.node(target).inode;
             match self.inodes.get(target).map(|inode| inode.data) {
-                None => {}
+                // Only a whiteout stands there: it says nothing of what the layers below have.
+                None => self.lead_below(inode, offset, length)?,
                 Some(Data::Directory { .. }) => {
                     return Err(BuildError::Entry {
                         path: self.tree.path(node),

@@ -289,3 +289,10 @@ proptest! {
         prop_assert_eq!(built(&lines), modelled(&lines));
     }
 }
+
+#[test]
+fn regression_a_link_to_a_name_with_a_whiteout_is_led_through_symlinks() {
+    let lines = ["a/c/.wh.c", "a/a => b/c/c", "b -> a"].map(str::to_owned);
+    assert_eq!(built(&lines), modelled(&lines));
+    assert!(built(&lines).unwrap().contains(&"a/a h a/c/c".to_owned()));
+}
