@@ -1,4 +1,4 @@
-//! Reading directories before whoever walks a tree lists them.
+//! Reading directories before whoever walks a tree lists them, and having files read before he opens them.
 //!
 //! A walk waits for every directory: for its names, and for the inodes of its entries. Where these lie on a disk, another thread can
 //! have them read before they are asked for.
@@ -23,6 +23,10 @@ use std::sync::Arc;
 const AHEAD: usize = 64;
 /// The most entries of one directory that are looked for: who lists more than that takes a while.
 const LATER: usize = 64;
+/// The most directories of layers that one is read from: a descriptor is held of each, on every level of the walk.
+const LAYERS: usize = 32;
+/// Where a process may have fewer descriptors than this, they are needed elsewhere.
+const DESCRIPTORS: u64 = 4096;
 /// Names are read in pieces of so many bytes.
 const BUFFER: usize = 32 * 1024;
 
@@ -47,11 +51,16 @@ struct Task {
 }
 
 impl Walker {
-    /// A walker through `fs`; none where no directory lies on a disk.
+    /// A walker through `fs`; none where no directory lies on a disk, or descriptors are few.
     pub fn new(fs: &Arc<LayerFs>) -> Option<Self> {
         let on_disk = fs.stack.lowers().iter().any(|layer| layer.keeps_marks());
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        (on_disk && limit.is_none_or(|limit| limit >= DESCRIPTORS)).then(|| Self::through(fs))
+    }
+
+    fn through(fs: &Arc<LayerFs>) -> Self {
         let nowhere = (Ino::ROOT, Ino::ROOT);
-        on_disk.then(|| Self { fs: Arc::clone(fs), tasks: Vec::new(), ahead: HashSet::new(), last: nowhere })
+        Self { fs: Arc::clone(fs), tasks: Vec::new(), ahead: HashSet::new(), last: nowhere }
     }
 
     /// Whether there is something to read, and it is time for it.
@@ -95,6 +104,14 @@ impl Walker {
         self.push(&parents, below.into_iter().take(LATER).collect());
     }
 
+    /// The file `ino` has been read from its beginning: has the disk bring the ones that follow it.
+    pub fn has_read(&self, ino: Ino) {
+        // What cannot be read here is told to whoever asks for it.
+        for file in self.fs.upcoming(ino).unwrap_or_default() {
+            let _ = self.fs.will_need(file);
+        }
+    }
+
     /// Plans the directories that are listed in `ino`, behind `after`.
     fn push_listed(&mut self, ino: Ino, after: Option<Ino>) {
         let Ok(directory) = self.fs.directory(ino) else { return };
@@ -108,7 +125,7 @@ impl Walker {
         drop(listing);
         let made = directory.made();
         let on_disk = |source: &Source| self.fs.layer(*source).ok()?.directory_on_disk(source.ino);
-        let parents: Arc<[Arc<OwnedFd>]> = made.sources.iter().filter_map(on_disk).collect();
+        let parents: Arc<[Arc<OwnedFd>]> = made.sources.iter().take(LAYERS).filter_map(on_disk).collect();
         self.push(&parents, names);
     }
 
@@ -189,7 +206,7 @@ mod tests {
     #[test]
     fn a_walk_is_preceded_depth_first_in_the_order_of_the_listing() {
         let scene = scene(&paths("a/x/deep a/y b c"));
-        let mut walker = Walker::new(&scene.fs).unwrap();
+        let mut walker = Walker::through(&scene.fs);
         walker.listed(Ino::ROOT);
         assert!(!walker.is_due(), "one listing is no walk");
         walker.listed(scene.ino("a"));
@@ -208,7 +225,7 @@ mod tests {
     #[test]
     fn who_jumps_is_not_preceded_until_he_walks_again() {
         let scene = scene(&paths("a/x/deep b/y/deep"));
-        let mut walker = Walker::new(&scene.fs).unwrap();
+        let mut walker = Walker::through(&scene.fs);
         walker.listed(Ino::ROOT);
         walker.listed(scene.ino("a"));
         assert!(walker.is_due());
@@ -223,7 +240,7 @@ mod tests {
     fn no_more_is_read_ahead_than_is_worth_it() {
         let many: Vec<String> = (0..3 * AHEAD).map(|at| format!("first/{at:03}/below")).collect();
         let scene = scene(&many);
-        let mut walker = Walker::new(&scene.fs).unwrap();
+        let mut walker = Walker::through(&scene.fs);
         walker.listed(Ino::ROOT);
         walker.listed(scene.ino("first"));
         while walker.is_due() {

@@ -2,13 +2,15 @@
 //!
 //! Who copies, archives or searches a tree reads the files of a directory one after the other, in the order in which it
 //! lists them. After two such reads the next small ones are worth pushing to the kernel before it asks. Reads of pushed files
-//! never come here; the first that does come continues the run.
+//! never come here; the first that does come continues the run. Where files cannot be pushed, because they may change, the disk
+//! they lie on is told to bring them.
 
 use super::directory::LiveDirectory;
-use super::{FsResult, LayerFs};
+use super::{FsError, FsResult, LayerFs};
 use crate::model::FileKind;
 use crate::union::{Ino, Listing};
 use parking_lot::Mutex;
+use rustix::fs::Advice;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -83,6 +85,14 @@ impl LayerFs {
             return Ok(files);
         }
         Ok(Vec::new())
+    }
+
+    /// Has the disk bring a file to memory, without waiting for it.
+    pub(super) fn will_need(&self, file: Upcoming) -> FsResult<()> {
+        let source = self.data_source(file.ino)?;
+        let Some((backing, start)) = self.layer(source)?.backing_file(source.ino)? else { return Ok(()) };
+        rustix::fs::fadvise(backing, start, std::num::NonZeroU64::new(file.size), Advice::WillNeed)
+            .map_err(|error| FsError::System(error.into()))
     }
 
     /// Up to `count` small files of `listing` from the cookie `next` on, and the cookie behind them.

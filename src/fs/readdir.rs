@@ -61,7 +61,7 @@ impl LayerFs {
         visit: &mut dyn FnMut(DirEntry<'_>, &Attr) -> ControlFlow<()>,
     ) -> FsResult<()> {
         let directory = self.directory(ino)?;
-        if offset == 0 && !self.is_writable() {
+        if offset == 0 {
             self.note_listing(&directory);
         }
         let mut visited = false;

@@ -10,7 +10,7 @@ use super::ioctl;
 use super::lost::Lost;
 use super::push::Pushes;
 use super::spin::Spinner;
-use super::walk::Listings;
+use super::walk::{Step, Steps};
 use crate::fs::{Attr, FsError, FsResult, LayerFs, Write};
 use crate::layer::upper::{Changes, NewKind, NewObject};
 use crate::union::Ino;
@@ -53,8 +53,8 @@ pub(super) struct Adapter {
     pub(super) spinner: Spinner,
     /// Files that will be read soon; none where files must not be pushed.
     pub(super) pushes: Option<Pushes>,
-    /// Directories that are listed; none where the next ones need not be read before.
-    pub(super) listings: Option<Listings>,
+    /// What somebody has come to; none where nothing has to be read from a disk before.
+    pub(super) steps: Option<Steps>,
     /// Files whose cached pages have to go because writing them failed.
     pub(super) failed_writes: Sender<u64>,
     /// Why they failed.
@@ -222,6 +222,7 @@ impl Filesystem for Adapter {
         if offset == 0 {
             self.push_after(Ino(ino.0));
         }
+        self.goes_on(Step::Read(Ino(ino.0)), offset);
         self.spinner.wait();
     }
 
@@ -236,7 +237,7 @@ impl Filesystem for Adapter {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),
         }
-        self.walk_after(Ino(ino.0), offset);
+        self.goes_on(Step::Listed(Ino(ino.0)), offset);
         self.spinner.wait();
     }
 
@@ -259,7 +260,7 @@ impl Filesystem for Adapter {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),
         }
-        self.walk_after(Ino(ino.0), offset);
+        self.goes_on(Step::Listed(Ino(ino.0)), offset);
         self.spinner.wait();
     }
 

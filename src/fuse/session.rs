@@ -92,7 +92,7 @@ impl Server {
         let (pushes, to_push) = push::channel();
         let adapter = Adapter {
             pushes: from_memory.then_some(pushes),
-            listings: Walker::new(&fs).map(walk::start).transpose().map_err(SessionError::Handshake)?,
+            steps: Walker::new(&fs).map(walk::start).transpose().map_err(SessionError::Handshake)?,
             failed_writes,
             lost: Arc::default(),
             fs: Arc::clone(&fs),

@@ -1,54 +1,59 @@
-//! The thread that walks ahead of whoever walks the mount.
+//! The thread that has directories and files read before they are asked for.
 
 use super::adapter::Adapter;
 use crate::fs::Walker;
 use crate::union::Ino;
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvError, SyncSender, TryRecvError, sync_channel};
 
-/// Listings that may wait. Who lists faster than they are followed is not helped by it.
+/// Steps that may wait. Who is faster than they are followed is not helped by it.
 const WAITING: usize = 64;
 
-/// The way to the thread that walks ahead: directories that have been listed.
-pub(super) type Listings = SyncSender<Ino>;
+/// What somebody has come to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Step {
+    /// A listing of this directory.
+    Listed(Ino),
+    /// The beginning of this file.
+    Read(Ino),
+}
+
+/// The way to the thread.
+pub(super) type Steps = SyncSender<Step>;
 
 /// Starts the thread.
-pub(super) fn start(mut walker: Walker) -> io::Result<Listings> {
-    let (listings, listed) = sync_channel(WAITING);
+pub(super) fn start(mut walker: Walker) -> io::Result<Steps> {
+    let (steps, taken) = sync_channel(WAITING);
     std::thread::Builder::new().name("walk".to_owned()).spawn(move || {
-        while let Some(next) = next(&listed, walker.is_due()) {
-            match next {
-                Next::Listed(ino) => walker.listed(ino),
-                Next::Step => walker.step(),
+        while let Ok(step) = next(&taken, walker.is_due()) {
+            match step {
+                Some(Step::Listed(ino)) => walker.listed(ino),
+                Some(Step::Read(ino)) => walker.has_read(ino),
+                None => walker.step(),
             }
         }
     })?;
-    Ok(listings)
+    Ok(steps)
 }
 
-enum Next {
-    Listed(Ino),
-    Step,
-}
-
-/// What to do next: listings first; none when the mount has gone.
-fn next(listed: &Receiver<Ino>, is_due: bool) -> Option<Next> {
+/// The next step that was taken; none when there is time to go ahead of it. An error when the mount has gone.
+fn next(taken: &Receiver<Step>, is_due: bool) -> Result<Option<Step>, RecvError> {
     if !is_due {
-        return listed.recv().ok().map(Next::Listed);
+        return taken.recv().map(Some);
     }
-    match listed.try_recv() {
-        Ok(ino) => Some(Next::Listed(ino)),
-        Err(TryRecvError::Empty) => Some(Next::Step),
-        Err(TryRecvError::Disconnected) => None,
+    match taken.try_recv() {
+        Ok(step) => Ok(Some(step)),
+        Err(TryRecvError::Empty) => Ok(None),
+        Err(TryRecvError::Disconnected) => Err(RecvError),
     }
 }
 
 impl Adapter {
-    /// Has read what a walk will come to after the directory `ino`, a listing of which from `offset` on has been answered.
-    pub(super) fn walk_after(&self, ino: Ino, offset: u64) {
-        if let (Some(listings), 0) = (&self.listings, offset) {
-            // Behind already: then the next listing will do.
-            let _ = listings.try_send(ino);
+    /// A listing or a read from `offset` on has been answered: has read what is likely to follow its beginning.
+    pub(super) fn goes_on(&self, step: Step, offset: u64) {
+        if let (Some(steps), 0) = (&self.steps, offset) {
+            // Behind already: then the next one will do.
+            let _ = steps.try_send(step);
         }
     }
 }
