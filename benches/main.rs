@@ -19,6 +19,7 @@ mod machine;
 mod mounting;
 mod peers;
 mod read_only;
+mod scaling;
 mod table;
 mod transfer;
 mod work;
@@ -30,13 +31,14 @@ use std::path::PathBuf;
 /// A question: its name, and what answers it.
 type Question = (&'static str, fn(&Bench, &mut Report));
 
-const QUESTIONS: [Question; 6] = [
+const QUESTIONS: [Question; 7] = [
     ("read-only", read_only::run),
     ("mounting", mounting::run),
     ("writable", writable::run),
     ("loading", loading::run),
     ("transfer", transfer::run),
     ("commit", commit::run),
+    ("scaling", scaling::run),
 ];
 
 fn main() {

@@ -47,7 +47,12 @@ impl Peer {
 
     /// Mounts it, and waits until it is there: fuse-overlayfs 2 returns earlier.
     pub(crate) fn mount(&self, bench: &Bench) {
-        bench.scene.run(&self.program).args(&self.arguments).arg(&self.point).ok();
+        self.mount_in(bench, &bench.scene.path("."));
+    }
+
+    /// The same from the directory `base`, to which names of layers may be relative.
+    pub(crate) fn mount_in(&self, bench: &Bench, base: &Path) {
+        bench.scene.run(&self.program).args(&self.arguments).arg(&self.point).in_dir(base).ok();
         while !bench.scene.mounts().iter().any(|mount| mount.point == self.point) {
             std::thread::yield_now();
         }

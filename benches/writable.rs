@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 const NAMES: [&str; 3] = [OURS, KERNEL, FUSE2];
 /// Files of the rows about names.
 const FILES: usize = 2000;
+/// Every peer is the first once: what it brings to the page cache of the lower layers is there for the others.
+const ROUNDS: usize = NAMES.len();
 /// Random writes of 4 KiB.
 const WRITES: u64 = 20_000;
 /// The tree of the warm and cold rows, in the lower layers.
@@ -55,12 +57,14 @@ fn directory_of(name: &str) -> PathBuf {
     Path::new("upper").join(name.replace(' ', "-"))
 }
 
-/// Mounts a peer with a new, empty upper.
-fn mounted(bench: &Bench, lower: &Lower, name: &'static str) -> Peer {
+/// Mounts a peer with a new, empty upper; `ours` are options for layerfs only.
+fn mounted(bench: &Bench, lower: &Lower, name: &'static str, ours: &str) -> Peer {
     let directory = fresh(bench, &directory_of(name).to_string_lossy());
     let [upper, work] = ["upper", "work"].map(|part| directory.join(part));
     std::fs::create_dir(&upper).and_then(|()| std::fs::create_dir(&work)).expect("upper and work");
-    let options = format!("lowerdir={},upperdir={},workdir={}", lower.directories, upper.display(), work.display());
+    let ours = if name == OURS { ours } else { "" };
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}{ours}", lower.directories, upper.display(), work.display());
     let peer = Peer::overlay(bench, name, &options).expect("the peer's program");
     peer.mount(bench);
     peer
@@ -75,12 +79,12 @@ fn row<R, S>(
     bench: &Bench,
     lower: &Lower,
     workload: &str,
-    rounds: usize,
+    options: &str,
     prepare: impl Fn(&Path) -> R,
     run: impl Fn(&Path) -> S,
 ) -> Row {
-    Row::measure(workload, &NAMES, bench.rounds(rounds), |name| {
-        let peer = mounted(bench, lower, known(name));
+    Row::measure(workload, &NAMES, bench.rounds(2 * ROUNDS).max(ROUNDS), |name| {
+        let peer = mounted(bench, lower, known(name), options);
         drop(prepare(&peer.point));
         let elapsed = seconds(|| run(&peer.point));
         peer.unmount();
@@ -93,16 +97,17 @@ fn reading(bench: &Bench, report: &mut Report, lower: &Lower) {
     let cold = |_: &Path| drop_caches();
     let small = |tree: &Path| work::read_all(&tree.join(SMALL_FILES));
     let walk = |tree: &Path| work::find(scene, tree);
-    report.add(&row(bench, lower, "writable: cold walk", 3, cold, walk).target(KERNEL, 1.0).target(FUSE2, 2.0));
-    report.add(&row(bench, lower, "writable: cold small files", 3, cold, small).target(KERNEL, 1.0).target(FUSE2, 2.0));
-    report.add(&row(bench, lower, "writable: warm walk", 5, walk, walk).target(KERNEL, 1.0).target(FUSE2, 3.0));
+    report.add(&row(bench, lower, "writable: cold walk", "", cold, walk).target(KERNEL, 1.0).target(FUSE2, 2.0));
+    report
+        .add(&row(bench, lower, "writable: cold small files", "", cold, small).target(KERNEL, 1.0).target(FUSE2, 2.0));
+    report.add(&row(bench, lower, "writable: warm walk", "", walk, walk).target(KERNEL, 1.0).target(FUSE2, 3.0));
     let below = |tree: &Path| -> Vec<PathBuf> {
         let tree = tree.join(SMALL_FILES);
         work::some_files(&tree, FILES).into_iter().map(|path| tree.join(path)).collect()
     };
     let timed = |workload: &str, passes: usize, operation: fn(&Path, &mut [u8])| {
         Row::measure(workload, &NAMES, bench.rounds(5), |name| {
-            let peer = mounted(bench, lower, known(name));
+            let peer = mounted(bench, lower, known(name), "");
             let paths = below(&peer.point);
             work::repeat(&paths, 1, 1, operation);
             let elapsed = seconds(|| work::repeat(&paths, passes, 1, operation));
@@ -144,10 +149,10 @@ fn names(bench: &Bench, report: &mut Report, lower: &Lower) {
     let remove = |tree: &Path| std::fs::remove_dir_all(tree.join("usr/include")).expect("rm -rf");
     let with_goals = |row: Row| row.target(KERNEL, 0.3).target(FUSE2, 3.0);
     let files = FILES as u64;
-    report.add(&with_goals(row(bench, lower, "create + write 4 KiB", 3, |_| (), create).operations(files)));
-    report.add(&with_goals(row(bench, lower, "unlink", 3, create, unlink).operations(files)));
-    report.add(&with_goals(row(bench, lower, "rename", 3, create, rename).operations(files)));
-    report.add(&with_goals(row(bench, lower, "rm -rf of a lower tree", 3, |_| (), remove)));
+    report.add(&with_goals(row(bench, lower, "create + write 4 KiB", "", |_| (), create).operations(files)));
+    report.add(&with_goals(row(bench, lower, "unlink", "", create, unlink).operations(files)));
+    report.add(&with_goals(row(bench, lower, "rename", "", create, rename).operations(files)));
+    report.add(&with_goals(row(bench, lower, "rm -rf of a lower tree", "", |_| (), remove)));
 }
 
 fn data(bench: &Bench, report: &mut Report, lower: &Lower) {
@@ -162,7 +167,7 @@ fn data(bench: &Bench, report: &mut Report, lower: &Lower) {
         file.sync_all().expect("fsync");
     };
     let name = format!("sequential write of {size} with fsync");
-    report.add(&row(bench, lower, &name, 3, |_| (), sequential).target(KERNEL, 0.8).target(FUSE2, 2.0));
+    report.add(&row(bench, lower, &name, "", |_| (), sequential).target(KERNEL, 0.8).target(FUSE2, 2.0));
     let prepare = |tree: &Path| {
         let file = File::create(tree.join("random")).expect("create");
         (0..64).for_each(|mebibyte| file.write_all_at(&part, mebibyte << 20).expect("write"));
@@ -181,20 +186,20 @@ fn data(bench: &Bench, report: &mut Report, lower: &Lower) {
             file.sync_all().expect("fsync");
         }
     };
-    let plain = row(bench, lower, "random 4 KiB writes", 3, prepare, |tree| random(tree, false)).operations(WRITES);
+    let plain = row(bench, lower, "random 4 KiB writes", "", prepare, |tree| random(tree, false)).operations(WRITES);
     report.add(&plain.target(KERNEL, 0.5).target(FUSE2, 8.0));
     let synced =
-        row(bench, lower, "random 4 KiB writes with fsync", 3, prepare, |tree| random(tree, true)).operations(WRITES);
+        row(bench, lower, "random 4 KiB writes with fsync", "", prepare, |tree| random(tree, true)).operations(WRITES);
     report.add(&synced.target(KERNEL, 1.0).target(FUSE2, 5.0));
     let chmod =
         |tree: &Path| std::fs::set_permissions(tree.join("large"), PermissionsExt::from_mode(0o600)).expect("chmod");
-    let name = format!("chmod of a lower file of {size}");
-    report.add(&row(bench, lower, &name, 3, |_| (), chmod).target(KERNEL, 10.0).target(FUSE2, 10.0));
+    let name = format!("chmod of a lower file of {size} (here metacopy=on, off by default)");
+    report.add(&row(bench, lower, &name, ",metacopy=on", |_| (), chmod).target(KERNEL, 10.0).target(FUSE2, 10.0));
     let truncate = |tree: &Path| {
         OpenOptions::new().write(true).truncate(true).open(tree.join("large")).expect("open with O_TRUNC")
     };
     let name = format!("open with O_TRUNC of a lower file of {size}");
-    report.add(&row(bench, lower, &name, 3, |_| (), truncate).target(KERNEL, 10.0).target(FUSE2, 10.0));
+    report.add(&row(bench, lower, &name, "", |_| (), truncate).target(KERNEL, 10.0).target(FUSE2, 10.0));
 }
 
 fn programs(bench: &Bench, report: &mut Report, lower: &Lower) {
@@ -214,7 +219,7 @@ fn programs(bench: &Bench, report: &mut Report, lower: &Lower) {
         ),
     ];
     for (workload, script) in rows {
-        let row = row(bench, lower, workload, 3, |_| (), |tree| shell(tree, script));
+        let row = row(bench, lower, workload, "", |_| (), |tree| shell(tree, script));
         report.add(&row.target(KERNEL, 0.8).target(FUSE2, 1.5));
     }
 }
