@@ -164,7 +164,7 @@ fn specification(
     work: &Work<'_>,
     prepared: &Prepared<'_>,
     scratch: &Scratch,
-    mounts: Vec<sandbox::Mount>,
+    mut mounts: Vec<sandbox::Mount>,
     variables: &[(String, Vec<u8>)],
 ) -> BuildResult<Spec> {
     let action = prepared.action;
@@ -188,15 +188,16 @@ fn specification(
     HOSTNAME.clone_into(&mut spec.hostname);
     spec.network = network(work, action);
     spec.mounts = network_files(&spec, &work.shared.build.options.hosts);
-    spec.mounts.extend(mounts);
     spec.limits.memory = work.shared.build.options.memory;
     spec.limits.resources.clone_from(&work.shared.build.options.resources);
     spec.runtime.clone_from(&work.shared.build.options.runtime);
     if let Some((path, body)) = &action.script {
-        spec.mounts.push(script(&scratch.files, path, body)?);
+        mounts.push(script(&scratch.files, path, body)?);
     }
-    // What is mounted on a directory above would hide it.
-    spec.mounts.sort_by_key(|mount| Path::new(&mount.target).components().count());
+    // What is mounted on a directory above would hide it. The files of the network may be hidden: they are no part of what a
+    // command asks to see there, and nothing is to be made in it for them.
+    mounts.sort_by_key(|mount| Path::new(&mount.target).components().count());
+    spec.mounts.extend(mounts);
     if action.insecure {
         spec.seccomp = false;
         spec.masked.clear();
