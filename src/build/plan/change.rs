@@ -31,8 +31,11 @@ pub fn change(config: &ContainerConfig, instructions: &[String]) -> Result<Conta
         let instruction = only(text).map_err(invalid)?;
         state.apply(&instruction.command, &scope).map_err(|fault| invalid(fault.message))?;
     }
+    let path_set = state.path_set;
     let mut changed = state.config.config;
-    changed.env = without_given_path(changed.env, config);
+    if !path_set {
+        changed.env = without_given_path(changed.env, config);
+    }
     Ok(changed)
 }
 
@@ -144,6 +147,16 @@ mod tests {
         assert_eq!(config.working_dir.as_deref(), Some("/h"));
         assert_eq!(config.cmd, texts(["/bin/sh", "-c", "echo $HOME"]));
         assert_eq!(config.on_build, texts(["RUN first", "RUN y"]));
+    }
+
+    #[test]
+    fn regression_a_path_that_is_asked_for_is_kept_though_it_is_the_usual_one() {
+        let mut given = Environment::default();
+        given.ensure_path();
+        let usual = given.lines().remove(0);
+        let config = changed(&ContainerConfig::default(), &[&format!("ENV A=1 {usual}")]);
+        assert_eq!(config.env, Some(vec![usual, "A=1".to_owned()]));
+        assert_eq!(changed(&ContainerConfig::default(), &["ENV A=1"]).env, texts(["A=1"]));
     }
 
     #[test]

@@ -136,6 +136,7 @@ impl StageState {
         lines.set_lines(self.config.config.env.as_deref().unwrap_or_default());
         for pair in pairs {
             lines.set(&pair.key, &pair.value);
+            self.path_set |= pair.key == "PATH";
             self.environment.set(&pair.key, &pair.value);
         }
         self.config.config.env = Some(lines.lines());

@@ -18,6 +18,8 @@ pub struct StageState {
     pub(super) arguments: Vec<(String, Option<String>)>,
     /// Whether this stage has a CMD of its own, which a later ENTRYPOINT leaves alone.
     pub(super) cmd_set: bool,
+    /// Whether an ENV of this stage names PATH, which is then not the one that every stage is given.
+    pub(super) path_set: bool,
 }
 
 /// What an instruction leaves to do.
@@ -102,7 +104,7 @@ impl StageState {
         lines.set_lines(config.config.env.as_deref().unwrap_or_default());
         lines.ensure_path();
         config.config.env = Some(lines.lines());
-        Self { config, environment, arguments, cmd_set: false }
+        Self { config, environment, arguments, cmd_set: false, path_set: false }
     }
 
     /// Notes a step in the history.
