@@ -148,6 +148,21 @@ fn the_cache_is_pruned_from_its_old_end() {
 }
 
 #[test]
+fn regression_squash_keeps_links_to_what_moved_with_its_directory() {
+    let Some(scene) = Scene::begin_with_limit(NEEDS, LIMIT) else { return };
+    let workshop = Workshop::open(&scene, Who::Me);
+    let context = workshop.directory("context");
+    let build = |file: &str, name: &str, arguments: &[&str]| {
+        write(&context, "Dockerfile", file);
+        workshop.build(&context, name, &arguments.iter().map(|&word| word.to_owned()).collect::<Vec<_>>()).ok();
+    };
+    build("FROM base\nRUN mkdir /d && echo x >/d/one && ln /d/one /other\n", "linked", &[]);
+    build("FROM linked\nRUN mv /d /e\nRUN touch /more\n", "moved", &["--squash"]);
+    build("FROM moved\nRUN stat -c %h /e/one /other >/links && echo y >/other && cat /e/one >>/links\n", "seen", &[]);
+    assert_eq!(workshop.tree("seen")["/links"], "644 0:0 =2\\x0a2\\x0ay\\x0a");
+}
+
+#[test]
 fn a_stage_is_built_afresh() {
     let Some(scene) = Scene::begin_with_limit(NEEDS, LIMIT) else { return };
     let workshop = Workshop::open(&scene, Who::Me);

@@ -5,7 +5,7 @@ use super::error::BuildResult;
 use super::layers::Layers;
 use super::results::StageResult;
 use crate::commit::capture;
-use crate::diff::{Comparison, LayerOptions, Options as CompareOptions, compare};
+use crate::diff::{Comparison, LayerOptions, Options as CompareOptions, compare, keep_links};
 use crate::oci::{Descriptor, Digest, History, ImageConfig, LayerCompression, Manifest, MediaType};
 use crate::store::ImageRecord;
 use crate::union::{Follow, Layer, MemLayer, Stack};
@@ -95,7 +95,7 @@ fn squash(build: &Build<'_>, layers: &mut Layers, config: &mut ImageConfig) -> B
     let old = Stack::new(lower, None, Follow::default())?;
     let new = Stack::new(opened, None, Follow::default())?;
     let options = CompareOptions { comparison: Comparison::Content, parents: true };
-    let changes = compare(&old, &new, options)?;
+    let changes = keep_links(compare(&old, &new, options)?, &new)?;
     let captured = capture(build.session, &changes, &new, LayerOptions { latest: build.options.clock.latest() })?;
     layers.truncate(inherited);
     layers.push(build.store, captured.diff_id, captured.size, captured.diff_id)?;
