@@ -178,4 +178,6 @@ fn a_stage_is_built_afresh() {
     assert!(ran(&workshop, &context, &["--rm", "--force-rm=true", "--load"]).is_empty());
     let again = ran(&workshop, &context, &["--add-host=h:1.2.3.4"]);
     assert_eq!(again.iter().filter(|step| step.starts_with("RUN")).count(), 2, "names of hosts count: {again:?}");
+    let again = ran(&workshop, &context, &["--ulimit=nofile=1000"]);
+    assert_eq!(again.iter().filter(|step| step.starts_with("RUN")).count(), 2, "limits count: {again:?}");
 }

@@ -58,6 +58,9 @@ pub(super) fn prepare<'a>(work: &Work<'_>, step: &'a Step, action: &'a RunAction
     if !work.shared.build.options.hosts.is_empty() {
         key.list(&["hosts", &work.shared.build.options.hosts]);
     }
+    if !work.shared.build.options.resources.is_empty() {
+        key.list(&["limits", &format!("{:?}", work.shared.build.options.resources)]);
+    }
     mounts::add_to_key(&mut key, &action.mounts, &trees)?;
     Ok(Prepared { key: key.finish(), step, action, account, stage, trees })
 }
