@@ -86,6 +86,29 @@ fn put_platform(address: &str, architecture: &str, variant: Option<&str>) -> Val
 }
 
 #[test]
+fn regression_an_entry_that_is_not_there_keeps_nobody_from_another() {
+    let Some(scene) = Scene::begin(SERVER) else { return };
+    let registry = Registry::start(&scene);
+    let address = registry.address();
+    let mut gone = put_platform(&address, "s390x", None);
+    let mut silent = put_platform(&address, "arm64", None);
+    for entry in [&mut gone, &mut silent] {
+        entry.as_object_mut().expect("a descriptor").remove("platform");
+    }
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [gone, put_platform(&address, "amd64", None), silent]});
+    raw::put_manifest(&address, "multi", "latest", &index);
+    let path = format!("/v2/multi/manifests/{}", gone["digest"].as_str().expect("a digest"));
+    assert_eq!(raw::request(&address, "DELETE", &path, &[], b"").status, 202);
+    let name = format!("{}/multi", registry.name());
+    for platform in ["linux/amd64", "linux/arm64"] {
+        layerfs(&scene, &["pull", "--platform", platform, &name]).ok();
+    }
+    layerfs(&scene, &["pull", "--platform", "linux/s390x", &name])
+        .output()
+        .fails(1, &["no image for platform linux/s390x"]);
+}
+
+#[test]
 fn an_index_gives_the_platform_that_is_wanted() {
     let Some(scene) = Scene::begin(SERVER) else { return };
     let registry = Registry::start(&scene);

@@ -103,7 +103,10 @@ impl Making<'_> {
             };
             index.manifests.iter().filter(is_image).collect()
         } else {
-            filled.fill_in_platforms(|entry| self.configured_platform(entry))?;
+            // What cannot be read is no reason not to take what is there by its own word.
+            if index.select(wanted).is_none() {
+                filled.fill_in_platforms(|entry| self.configured_platform(entry))?;
+            }
             filled.select(wanted).into_iter().collect()
         };
         if chosen.is_empty() {
@@ -123,8 +126,15 @@ impl Making<'_> {
         Ok(())
     }
 
-    /// The platform that the configuration of the image `entry` names; none for an artifact.
+    /// The platform that the configuration of the image `entry` names; none for an artifact, and for what is not there.
     fn configured_platform(&self, entry: &Descriptor) -> Result<Option<Platform>, Error> {
+        match self.read_platform(entry) {
+            Err(Error::NotFound { .. }) => Ok(None),
+            other => other,
+        }
+    }
+
+    fn read_platform(&self, entry: &Descriptor) -> Result<Option<Platform>, Error> {
         let raw = self.place.manifest(&entry.digest.to_string())?;
         let Ok(ManifestKind::Image(manifest)) = raw.parse(self.what) else { return Ok(None) };
         let Descriptor { digest, size, .. } = manifest.config;
