@@ -133,15 +133,19 @@ fn set(resource: Resource, soft: u64, hard: u64) -> Result<(), Failure> {
 /// The names of [`RESOURCES`] in an OCI runtime's configuration, with those of `limits` that hold for the command itself.
 pub(super) fn as_oci(spec: &Spec) -> Vec<serde_json::Value> {
     let mut all: Vec<serde_json::Value> = Vec::new();
+    let resource = |number: u32| RESOURCES.get(number as usize).copied();
+    // Runtimes refuse to be told of one limit twice.
+    let asked = spec.limits.resources.iter().any(|&(number, ..)| resource(number) == Some(Resource::Nproc));
     if let Some(processes) = spec.limits.processes
         && spec.identity.is_mapped()
+        && !asked
     {
         let maximum = rustix::process::getrlimit(Resource::Nproc).maximum;
         let maximum = maximum.map_or(processes, |maximum| maximum.min(processes));
         all.push(serde_json::json!({"type": "RLIMIT_NPROC", "soft": maximum, "hard": maximum}));
     }
     for &(number, soft, hard) in &spec.limits.resources {
-        if let Some(resource) = RESOURCES.get(number as usize) {
+        if let Some(resource) = resource(number) {
             let name = format!("RLIMIT_{}", format!("{resource:?}").to_uppercase());
             all.push(serde_json::json!({"type": name, "soft": soft, "hard": hard}));
         }
@@ -171,7 +175,19 @@ const RESOURCES: &[Resource] = &[
 
 #[cfg(test)]
 mod tests {
+    use super::super::spec::{Identity, Root};
     use super::*;
+
+    #[test]
+    fn regression_an_oci_runtime_is_told_of_a_limit_once() {
+        let mut spec = Spec::new(Root::Directory("/".into()), Vec::new());
+        spec.identity = Identity::Single;
+        spec.limits.processes = Some(7);
+        let number = RESOURCES.iter().position(|resource| *resource == Resource::Nproc).expect("a resource") as u32;
+        assert_eq!(as_oci(&spec).len(), 1);
+        spec.limits.resources = vec![(number, 3, 4)];
+        assert_eq!(as_oci(&spec), [serde_json::json!({"type": "RLIMIT_NPROC", "soft": 3, "hard": 4})]);
+    }
 
     #[test]
     fn a_limit_that_cannot_be_set_is_known() {
