@@ -173,13 +173,14 @@ pub fn cache_mounts(store: &Store) -> io::Result<Vec<CacheMount>> {
 pub fn free_cache_mounts(store: &Store, program: Option<&Path>) -> BuildResult<Vec<CacheMount>> {
     let failed = || trying("free the directories of RUN --mount=type=cache");
     let mut freed = Vec::new();
+    // Listed under the lock: what lies there before may be gone or have another name by then.
+    let _making = match lock_making(&directory(store), FlockOperation::LockExclusive) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(freed),
+        other => other.map_err(failed())?,
+    };
     let mut all = cache_mounts(store).map_err(failed())?;
     // Those first whose names the others are to take.
     all.sort_by_key(|mount| !is_freed(&mount.path));
-    if all.is_empty() {
-        return Ok(freed);
-    }
-    let _making = lock_making(&directory(store), FlockOperation::LockExclusive).map_err(failed())?;
     for mount in all {
         if let Some(gone) = put_aside(&mount.path).map_err(failed())? {
             Task::Remove(gone.into()).carry_out(program)?;
@@ -200,8 +201,11 @@ fn put_aside(place: &Path) -> io::Result<Option<PathBuf>> {
         other => other?,
     }
     let gone = place.with_extension(FREED);
-    fs::rename(place, &gone)?;
-    Ok(Some(gone))
+    match fs::rename(place, &gone) {
+        // Somebody else freed it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(|()| Some(gone)),
+    }
 }
 
 fn is_freed(place: &Path) -> bool {
@@ -217,4 +221,18 @@ fn bytes_below(path: &Path) -> u64 {
         Err(_) => 0,
     };
     entries.flatten().map(size).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_what_another_has_freed_is_not_ours() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let place = dir.path().join("cache");
+        assert_eq!(put_aside(&place).expect("not an error"), None);
+        fs::create_dir(&place).expect("a directory");
+        assert_eq!(put_aside(&place).expect("freed"), Some(place.with_extension(FREED)));
+    }
 }
