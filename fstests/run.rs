@@ -256,6 +256,12 @@ fn a_running_container_is_committed() {
             assert_eq!(code, Some(0), "{who:?}: {seen}");
             assert!(seen.ends_with("buffered\nclosed\n5:6\n1\n2\n"), "{who:?}: {seen}");
         }
+        // Each holds the names in its turn, and none waits for ever.
+        let several =
+            ["alive:2", "alive:3", "alive:4"].map(|image| runner.command(&["commit", "alive", image]).spawn());
+        for mut commit in several {
+            assert!(commit.wait().expect("a commit").success(), "{who:?}");
+        }
         let listed = runner.command(&["ls", "alive:1:/"]).ok().text();
         assert!(!listed.contains("proc") && !listed.contains("sys"), "{listed}");
         assert!(runner.command(&["exec", "alive", "true"]).output().status.success(), "it goes on");

@@ -64,10 +64,11 @@ pub(super) fn find_required(store: &Store, text: &str) -> anyhow::Result<Contain
 /// Opens the changes of `container`. With `hold`, no name in a live mount changes until the result is dropped.
 pub(super) fn open(store: &Store, container: Container, hold: bool) -> anyhow::Result<Changed> {
     let image = open_image(store, &container.record.manifest.to_string(), "a look at its changes")?;
-    let hold = if hold { hold_live(&container)? } else { None };
+    // Before: whoever holds the names waits for nobody.
     let mount_points =
         mount_points_of_running(&container.dir).context("cannot ask for the container's mount points")?;
     let mount_points = mount_points.iter().filter_map(|path| RelPath::parse(path.as_bytes()).ok()).collect();
+    let hold = if hold { hold_live(&container)? } else { None };
     let view = view_changes(&container.upper(), &container.work())?;
     let overrides = view.replaced.iter().map(|&(lower, upper)| Override { lower, upper }).collect();
     let old = Stack::new(image.layers.clone(), None, Follow::default())?;

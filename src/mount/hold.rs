@@ -9,9 +9,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Name of the socket in a container's directory.
 const SOCKET: &str = "hold.sock";
+
+/// How long somebody who has connected may take to say what he wants.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Lets others hold the names of a container as long as this lives.
 #[derive(Debug)]
@@ -27,7 +31,7 @@ impl Holder {
         directory: &Path,
         fs: Arc<LayerFs>,
         mount_points: Vec<OsString>,
-        sync: impl Fn() -> io::Result<()> + Send + 'static,
+        sync: impl Fn() -> io::Result<()> + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let path = directory.join(SOCKET);
         match std::fs::remove_file(&path) {
@@ -37,12 +41,19 @@ impl Holder {
         let (_directory, address) = address(directory)?;
         // The store's directories are their owner's alone.
         let listener = UnixListener::bind(address)?;
-        let served = Arc::clone(&fs);
+        let served = Arc::new((Arc::clone(&fs), mount_points, sync));
         std::thread::Builder::new().name("hold".to_owned()).spawn(move || {
             for connection in listener.incoming() {
-                match connection.and_then(|stream| answer(stream, &served, &mount_points, &sync)) {
-                    Ok(()) => {}
-                    Err(error) => log::debug!("hold socket: {error}"),
+                // Each in a thread of its own: a sync may have to wait until another hold ends.
+                let served = Arc::clone(&served);
+                let answer = move || {
+                    let (fs, mount_points, sync) = &*served;
+                    if let Err(error) = connection.and_then(|stream| answer(stream, fs, mount_points, sync)) {
+                        log::debug!("hold socket: {error}");
+                    }
+                };
+                if let Err(error) = std::thread::Builder::new().name("answer".to_owned()).spawn(answer) {
+                    log::debug!("hold socket: {error}");
                 }
             }
         })?;
@@ -67,6 +78,7 @@ fn answer(
     sync: &impl Fn() -> io::Result<()>,
 ) -> io::Result<()> {
     let mut line = String::new();
+    stream.set_read_timeout(Some(REQUEST_PATIENCE))?;
     BufReader::new(&stream).read_line(&mut line)?;
     match serde_json::from_str(&line) {
         Ok(Request::HoldNames) => {
@@ -112,7 +124,7 @@ fn unexpected(response: Response) -> io::Error {
     }
 }
 
-/// Asks whoever runs the container in `directory`. None when nobody answers there.
+/// Asks whoever runs the container in `directory`. None when nobody answers there, be it that the container has just ended.
 fn ask(directory: &Path, request: &Request) -> io::Result<Option<(Response, UnixStream)>> {
     let (_directory, address) = address(directory)?;
     let stream = match UnixStream::connect(address) {
@@ -121,9 +133,12 @@ fn ask(directory: &Path, request: &Request) -> io::Result<Option<(Response, Unix
         }
         other => other?,
     };
-    send(&stream, request)?;
     let mut line = String::new();
     // As long as writing back takes; the end of the container ends it.
-    BufReader::new(&stream).read_line(&mut line)?;
-    Ok(Some((serde_json::from_str(&line)?, stream)))
+    let asked = send(&stream, request).and_then(|()| BufReader::new(&stream).read_line(&mut line));
+    match asked {
+        Ok(0) => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Ok(None),
+        asked => asked.and_then(|_| Ok(Some((serde_json::from_str(&line)?, stream)))),
+    }
 }
