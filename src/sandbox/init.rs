@@ -4,7 +4,7 @@
 //! when its time is up, or when the starter's end of the control socket is closed.
 
 use super::command;
-use super::protocol::{Failure, Order, Report, Trying, receive, send};
+use super::protocol::{Failure, Order, Report, SYNCED, Trying, receive, send};
 use super::resolve::Stub;
 use super::root;
 use super::spec::{Network, Spec};
@@ -127,7 +127,8 @@ fn obey(spec: &Spec, control: &OwnedFd, command: i32) -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// Syncs the root in a process of its own: nobody else waits for the disk. Its end closes `done`.
+/// Syncs the root in a process of its own: nobody else waits for the disk. It writes [`SYNCED`] to `done` when that has succeeded, and closes
+/// it in any case.
 fn sync_root(spec: &Spec, done: OwnedFd) {
     match fork() {
         Ok(Fork::Child) => {
@@ -135,9 +136,10 @@ fn sync_root(spec: &Spec, done: OwnedFd) {
             let root = if spec.runtime.is_some() { spec.root.path() } else { OsStr::new("/") };
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let synced = rustix::fs::open(root, flags, Mode::empty()).and_then(rustix::fs::syncfs);
-            std::process::exit(i32::from(synced.is_err()));
+            let told = synced.and_then(|()| rustix::io::write(&done, &[SYNCED]));
+            std::process::exit(i32::from(told.is_err()));
         }
-        // Without a process to spare nothing is synced: what was not written back by now is not in the commit.
+        // Without a word on it the sync has failed.
         Ok(Fork::Parent(_)) | Err(_) => drop(done),
     }
 }

@@ -3,7 +3,7 @@
 use super::SandboxError;
 use super::identity::write_maps;
 use super::limits::{ControlGroup, warn_of_memory};
-use super::protocol::{self, CONTROL, Order, Report, SPECIFICATION};
+use super::protocol::{self, CONTROL, Order, Report, SPECIFICATION, SYNCED};
 use super::spec::Spec;
 use super::stage::VERB;
 use super::supervise::{OwnershipSink, Supervisor};
@@ -175,8 +175,12 @@ impl Handle {
         let (done, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         protocol::send(&*self.control, &Order::Sync, Some(theirs.as_fd()))?;
         drop(theirs);
-        // It is closed when it is done, or when everything has ended.
-        io::copy(&mut std::fs::File::from(done), &mut io::sink()).map(drop)
+        // It is closed without a word when that failed, or when everything has ended.
+        let mut told = [0];
+        match io::Read::read(&mut std::fs::File::from(done), &mut told)? {
+            1 if told == [SYNCED] => Ok(()),
+            _ => Err(io::Error::other("what was written in the container could not be synced")),
+        }
     }
 
     /// Kills everything inside.

@@ -20,6 +20,9 @@ pub(super) const CONTROL: RawFd = 3;
 /// The specification, as JSON in a memory file.
 pub(super) const SPECIFICATION: RawFd = 4;
 
+/// What is written to the pipe of [`Order::Sync`] when the sync has succeeded.
+pub(super) const SYNCED: u8 = 1;
+
 /// The longest message in bytes: an error with a path in it.
 const LONGEST: usize = 64 << 10;
 
