@@ -276,7 +276,7 @@ fn regression_memory_that_is_not_limited_is_told() {
     let Some(scene) = Scene::begin(NEEDS) else { return };
     for &who in ALL {
         let runner = Runner::new(&scene, who);
-        let eat = "head -c 50000000 /dev/zero | tail -c 45000000 | wc -c";
+        let eat = "head -c 45000000 /dev/zero | tail -c 45000000 | wc -c";
         let done = runner.run(&["--rm", "-m", "20m", "box", "sh", "-c", eat]);
         let told = done.error_text().matches("memory is not limited").count();
         let whole = done.text().trim() == "45000000";

@@ -251,3 +251,26 @@ fn rule_24_permissions_are_checked_for_everyone() {
         cp /usr/bin/id id; chmod 4755 id; as_user './id -u'; echo end",
     );
 }
+
+/// What is mounted in a lower layer has one number, be it listed or looked up first, and what lies on it another one than the rest.
+#[test]
+fn regression_a_mount_inside_a_lower_has_one_number() {
+    use std::os::unix::fs::{DirEntryExt, MetadataExt};
+    let Some(scene) = Scene::begin(super::ROOT) else { return };
+    let inside = scene.dir("lower/inside");
+    scene.run("mount").args(["-t", "tmpfs", "none"]).arg(&inside).ok();
+    std::fs::create_dir_all(inside.join("deep/deeper")).expect("mkdir");
+    let options = ["lower", "upper", "work"].map(|part| format!("{part}dir={}", scene.dir(part).display())).join(",");
+    for listed_first in [true, false] {
+        let mount = scene.mount(["overlay", "-o", &options], "mnt");
+        let number = |path: &str| std::fs::symlink_metadata(mount.join(path)).expect("stat").ino();
+        let before = (!listed_first).then(|| number("inside"));
+        let listed: Vec<u64> =
+            std::fs::read_dir(mount.path()).expect("list").map(|entry| entry.expect("an entry").ino()).collect();
+        assert_eq!(listed, [number("inside")]);
+        assert_eq!(before.unwrap_or(listed[0]), listed[0]);
+        assert_ne!(number("inside/deep"), number("inside/deep/deeper"));
+        mount.unmount().ok();
+    }
+    scene.run("umount").arg(&inside).ok();
+}

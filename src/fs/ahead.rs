@@ -27,6 +27,8 @@ const LATER: usize = 64;
 const LAYERS: usize = 32;
 /// Where a process may have fewer descriptors than this, they are needed elsewhere.
 const DESCRIPTORS: u64 = 4096;
+/// The most descriptors held on all levels of the walk.
+const HELD: usize = 512;
 /// Names are read in pieces of so many bytes.
 const BUFFER: usize = 32 * 1024;
 
@@ -46,8 +48,15 @@ pub struct Walker {
 #[derive(Debug)]
 struct Task {
     /// The directories of layers that the one it lies in is made of.
-    parents: Arc<[Arc<OwnedFd>]>,
+    parents: Arc<[Parent]>,
     name: Box<[u8]>,
+}
+
+/// An open directory, and the device it lies on: what is mounted in it is none of the layer's, and may be slow, or this very mount.
+#[derive(Debug)]
+struct Parent {
+    fd: Arc<OwnedFd>,
+    device: u64,
 }
 
 impl Walker {
@@ -89,19 +98,31 @@ impl Walker {
     /// Reads the next directory.
     pub fn step(&mut self) {
         let Some(task) = self.tasks.pop() else { return };
-        let mut opened: Vec<Arc<OwnedFd>> = Vec::new();
+        let mut opened: Vec<Parent> = Vec::new();
         let mut below = BTreeSet::new();
         for parent in task.parents.iter() {
-            let Ok(fd) = open(parent, &task.name) else { continue };
+            let Ok(fd) = open(&parent.fd, &task.name) else { continue };
+            let Ok(stat) = rustix::fs::fstat(&fd) else { continue };
+            if stat.st_dev != parent.device {
+                continue;
+            }
             if opened.is_empty() {
-                self.ahead.extend(rustix::fs::fstat(&fd).map(|stat| stat.st_ino));
+                self.ahead.insert(stat.st_ino);
             }
             // What cannot be read here is told to whoever asks for it.
             let _ = read(&fd, &mut below);
-            opened.push(Arc::new(fd));
+            opened.push(Parent { fd: Arc::new(fd), device: stat.st_dev });
         }
-        let parents: Arc<[Arc<OwnedFd>]> = opened.into();
-        self.push(&parents, below.into_iter().take(LATER).collect());
+        self.push(&opened.into(), below.into_iter().take(LATER).collect());
+        if self.held() > HELD {
+            self.tasks.clear();
+        }
+    }
+
+    /// Descriptors that are held by the tasks; those of one directory lie together.
+    fn held(&self) -> usize {
+        let others = self.tasks.chunk_by(|one, two| Arc::ptr_eq(&one.parents, &two.parents));
+        others.filter_map(<[Task]>::first).map(|task| task.parents.len()).sum()
     }
 
     /// The file `ino` has been read from its beginning: has the disk bring the ones that follow it.
@@ -124,12 +145,16 @@ impl Walker {
         let names = directories.take(LATER).map(|listed| listed.name.into()).collect();
         drop(listing);
         let made = directory.made();
-        let on_disk = |source: &Source| self.fs.layer(*source).ok()?.directory_on_disk(source.ino);
-        let parents: Arc<[Arc<OwnedFd>]> = made.sources.iter().take(LAYERS).filter_map(on_disk).collect();
+        let on_disk = |source: &Source| {
+            let fd = self.fs.layer(*source).ok()?.directory_on_disk(source.ino)?;
+            let device = rustix::fs::fstat(&fd).ok()?.st_dev;
+            Some(Parent { fd, device })
+        };
+        let parents: Arc<[Parent]> = made.sources.iter().take(LAYERS).filter_map(on_disk).collect();
         self.push(&parents, names);
     }
 
-    fn push(&mut self, parents: &Arc<[Arc<OwnedFd>]>, names: Vec<Box<[u8]>>) {
+    fn push(&mut self, parents: &Arc<[Parent]>, names: Vec<Box<[u8]>>) {
         let tasks = names.into_iter().rev().map(|name| Task { parents: Arc::clone(parents), name });
         self.tasks.extend(tasks);
     }

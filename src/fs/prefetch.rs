@@ -12,7 +12,7 @@ use crate::union::{Ino, Listing};
 use parking_lot::Mutex;
 use rustix::fs::Advice;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// The largest file that is pushed, in bytes: one request of the kernel's smallest read-ahead reads as much.
 const SMALL: u64 = 128 << 10;
@@ -34,7 +34,8 @@ pub(super) struct Runs(Mutex<VecDeque<Run>>);
 /// How far one directory has been read.
 #[derive(Debug)]
 struct Run {
-    directory: Arc<LiveDirectory>,
+    /// Not kept alive: it may be forgotten.
+    directory: Weak<LiveDirectory>,
     /// Cookie behind the last file read or pushed.
     next: u64,
     in_order: u32,
@@ -59,19 +60,21 @@ impl LayerFs {
 
     /// A directory is being listed: reads of its files may follow.
     pub(super) fn note_listing(&self, directory: &Arc<LiveDirectory>) {
-        let mut runs = self.runs.0.lock();
-        if runs.iter().any(|run| Arc::ptr_eq(&run.directory, directory)) {
+        // Whoever has it may be reading a directory from a disk: then nothing is guessed of this one.
+        let Some(mut runs) = self.runs.0.try_lock() else { return };
+        if runs.iter().any(|run| std::ptr::eq(run.directory.as_ptr(), Arc::as_ptr(directory))) {
             return;
         }
         runs.truncate(FOLLOWED - 1);
-        runs.push_front(Run { directory: Arc::clone(directory), next: 0, in_order: 0, window: FEWEST });
+        runs.push_front(Run { directory: Arc::downgrade(directory), next: 0, in_order: 0, window: FEWEST });
     }
 
     /// The file `ino` is being read from its beginning; returns what will be read next, when that can be told.
     pub fn upcoming(&self, ino: Ino) -> FsResult<Vec<Upcoming>> {
         let mut runs = self.runs.0.lock();
         for run in runs.iter_mut() {
-            let listing = self.listing(&run.directory)?;
+            let Some(directory) = run.directory.upgrade() else { continue };
+            let listing = self.listing(&directory)?;
             let found = listing.from_cookie(run.next).take(NEAR).find(|listed| listed.ino == ino);
             let Some(found) = found else { continue };
             run.next = found.cookie + 1;
@@ -79,7 +82,10 @@ impl LayerFs {
             if run.in_order < ENOUGH {
                 break;
             }
-            let (files, next) = self.small_files(&listing, run.next, run.window)?;
+            // The listing is not locked while files are looked at.
+            let candidates = candidates(&listing, run.next);
+            drop(listing);
+            let (files, next) = self.small_files(&candidates, run.next, run.window)?;
             run.next = next;
             run.window = (run.window * 2).min(MOST);
             return Ok(files);
@@ -95,23 +101,26 @@ impl LayerFs {
             .map_err(|error| FsError::System(error.into()))
     }
 
-    /// Up to `count` small files of `listing` from the cookie `next` on, and the cookie behind them.
-    fn small_files(&self, listing: &Listing, mut next: u64, count: usize) -> FsResult<(Vec<Upcoming>, u64)> {
+    /// Up to `count` small files among `candidates`, and the cookie behind them; `next` when there are none.
+    fn small_files(&self, candidates: &[(u64, Ino)], mut next: u64, count: usize) -> FsResult<(Vec<Upcoming>, u64)> {
         let (mut files, mut bytes) = (Vec::new(), 0);
-        for listed in listing.from_cookie(next) {
+        for &(cookie, ino) in candidates {
             if files.len() >= count || bytes >= MOST_BYTES {
                 break;
             }
-            next = listed.cookie + 1;
-            if listed.kind != FileKind::File {
-                continue;
-            }
-            let size = self.getattr(listed.ino)?.meta.size;
+            next = cookie + 1;
+            let size = self.getattr(ino)?.meta.size;
             if (1..=SMALL).contains(&size) {
                 bytes += size;
-                files.push(Upcoming { ino: listed.ino, size });
+                files.push(Upcoming { ino, size });
             }
         }
         Ok((files, next))
     }
+}
+
+/// The next files of `listing` from the cookie `next` on.
+fn candidates(listing: &Listing, next: u64) -> Vec<(u64, Ino)> {
+    let files = listing.from_cookie(next).filter(|listed| listed.kind == FileKind::File);
+    files.map(|listed| (listed.cookie, listed.ino)).take(2 * MOST).collect()
 }

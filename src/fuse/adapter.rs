@@ -282,6 +282,10 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        if size.is_some() {
+            // Whoever begins anew has nothing to do with what was lost before.
+            self.lost.take(ino.0);
+        }
         let changes = changes(mode, (uid, gid), size, (atime, mtime));
         let unprivileged = is_unprivileged(request);
         let set = move |fs: &LayerFs| {

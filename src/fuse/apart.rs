@@ -101,7 +101,10 @@ impl Shared {
         loop {
             if let Some((ino, job)) = state.take() {
                 drop(state);
-                job();
+                // A job that panics must not keep its inode, nor this thread.
+                if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
+                    log::error!("{ino:#x}: a defect of layerfs");
+                }
                 state = self.state.lock();
                 state.busy.remove(&ino);
                 continue;

@@ -129,7 +129,7 @@ pub trait Layer: fmt::Debug + Send + Sync {
 
     /// Calls `visit` for every entry of the directory `dir`, ordered by the bytes of the names, each name once.
     /// Names that only mark something (`.wh.…`) do not occur. Of directories in a layer that [keeps marks](Layer::keeps_marks) only
-    /// [`Layer::lookup`] says whether they are opaque, and what their number is where another file system is mounted on them.
+    /// [`Layer::lookup`] says whether they are opaque.
     fn entries(&self, dir: LocalIno, visit: &mut dyn FnMut(Entry<'_>)) -> LayerResult<()>;
 
     /// The entry `name` of the directory `dir`.

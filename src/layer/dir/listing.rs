@@ -99,7 +99,7 @@ impl DirLayer {
         Ok(names)
     }
 
-    /// What one name stands for, with as few system calls as the notation allows: none but for devices, where these may be whiteouts. A
+    /// What one name stands for, with as few system calls as the notation allows: none for a plain file, one for a directory. A
     /// name that vanished meanwhile is none.
     fn entry(
         &self,
@@ -111,18 +111,26 @@ impl DirLayer {
         let may_be_whiteout = marks_whiteouts || self.options.override_stat.is_some();
         let kind = match raw.kind {
             FileType::RegularFile if !may_be_whiteout => FileKind::File,
-            FileType::Directory => FileKind::Directory,
             FileType::Symlink => FileKind::Symlink,
             FileType::Fifo => FileKind::Fifo,
             FileType::Socket => FileKind::Socket,
             FileType::BlockDevice => FileKind::BlockDevice,
+            // Its number is another where a file system is mounted on it, or a subvolume begins. Whether it is opaque is asked later.
+            FileType::Directory => {
+                let stat = match Object::new(dir, name).stat() {
+                    Err(error) if is_absent(&error) => return Ok(None),
+                    stat => stat?,
+                };
+                let ino = self.identify(&stat);
+                return Ok(Some(EntryKind::Node { ino, kind: FileKind::Directory, opaque: false, implied: false }));
+            }
             _ => return self.examine(&Object::new(dir, name), marks_whiteouts),
         };
         if self.mixed_devices {
             return self.examine(&Object::new(dir, name), marks_whiteouts);
         }
         let ino = self.places.lock().identify(self.root_device, raw.ino, self.root_device);
-        Ok(Some(EntryKind::Node { ino, kind, opaque: !kind.is_directory(), implied: false }))
+        Ok(Some(EntryKind::Node { ino, kind, opaque: true, implied: false }))
     }
 
     /// What `object` is; none when there is nothing.

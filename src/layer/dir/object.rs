@@ -60,7 +60,11 @@ impl Object {
             Err(error) => return Err(error.into()),
         }
         loop {
-            let mut value = vec![0; xattr_at::get(self.dir(), &self.name, name, &mut [])?.max(USUAL_VALUE)];
+            let length = match xattr_at::get(self.dir(), &self.name, name, &mut []) {
+                Err(Errno::NODATA) => return Ok(None),
+                length => length?,
+            };
+            let mut value = vec![0; length.max(USUAL_VALUE)];
             match xattr_at::get(self.dir(), &self.name, name, &mut value) {
                 Ok(length) => {
                     value.truncate(length);
