@@ -1,6 +1,7 @@
 //! Looking into images: analyze, whence, cp, explore, completions, on images whose content is known by construction.
 
 use crate::support::{Image, Need, Scene};
+use std::os::unix::fs::FileTypeExt;
 
 /// Three layers: 15 bytes deleted, 3 replaced, a copy for a change of mode, a name that would colour a terminal.
 fn known(needs: &[Need]) -> Option<Scene> {
@@ -139,6 +140,16 @@ fn files_are_copied_out() {
     let listed = scene.sh("layerfs cp known:1:/new - | tar -tf -").env("PATH", path_with(&scene)).ok().text();
     assert_eq!(listed, "new/\nnew/twin\n");
     scene.layerfs(["cp", "known:1:/d", "gone"]).output().fails(1, &["no such file"]);
+    // Devices and FIFOs take what is written to them, as with cp, and are never replaced.
+    let fifo = scene.path("fifo");
+    scene.run("mkfifo").arg(&fifo).ok();
+    let path = fifo.clone();
+    let reader = std::thread::spawn(move || std::fs::read(path).expect("read the FIFO"));
+    scene.layerfs(["cp", "known:1:/f"]).arg(&fifo).ok();
+    assert_eq!(reader.join().expect("the reader"), std::fs::read(scene.path("out")).expect("the copy"));
+    assert!(std::fs::symlink_metadata(&fifo).expect("the FIFO").file_type().is_fifo());
+    scene.layerfs(["cp", "known:1:/new"]).arg(&fifo).output().fails(1, &["is a device or FIFO"]);
+    assert!(std::fs::symlink_metadata(&fifo).expect("the FIFO").file_type().is_fifo());
 }
 
 fn path_with(scene: &Scene) -> String {

@@ -341,3 +341,11 @@ fn a_terminal_comes_with_a_container() {
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(text.contains("/dev/pts/0") && text.contains("terminal"), "{text:?}");
 }
+
+/// As in Docker: nobody could answer a shell that believes in a terminal.
+#[test]
+fn a_terminal_is_not_promised_to_whom_has_none() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    let runner = Runner::new(&scene, None);
+    runner.run(&["-it", "--rm", "box", "sh"]).fails(125, &["the input device is not a TTY", "hint: "]);
+}

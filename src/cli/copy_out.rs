@@ -11,7 +11,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// How objects are written.
@@ -58,6 +58,11 @@ pub(super) fn copy(stack: &Stack, path: &[u8], target: &Path, options: CopyOptio
     };
     let mut copier =
         Copier { stack, options, copied: Copied::default(), links: HashMap::new(), directories: Vec::new() };
+    // Symlinks followed: /dev/stdout is one.
+    if fs::metadata(&place).is_ok_and(|there| is_special(&there)) {
+        copier.pour(&node, &place).with_context(|| super::printable(place.as_os_str().as_bytes()))?;
+        return Ok(copier.copied);
+    }
     copier.tree(node, &place)?;
     copier.finish_directories()?;
     Ok(copier.copied)
@@ -84,6 +89,17 @@ impl Copier<'_> {
         Ok(())
     }
 
+    /// Writes a file into the device or FIFO at `place`, as cp(1) does.
+    fn pour(&mut self, node: &Node, place: &Path) -> anyhow::Result<()> {
+        if node.kind() != FileKind::File {
+            bail!("is a device or FIFO, into which only a file can be written");
+        }
+        let mut file = fs::OpenOptions::new().write(true).open(place)?;
+        self.copied.bytes += io::copy(&mut NodeReader::new(self.stack, node).context("no data")?, &mut file)?;
+        self.copied.objects += 1;
+        Ok(())
+    }
+
     fn object(&mut self, node: &Node, place: &Path) -> anyhow::Result<()> {
         let meta = meta(self.stack, node)?;
         self.copied.objects += 1;
@@ -99,6 +115,7 @@ impl Copier<'_> {
         }
         match fs::symlink_metadata(place) {
             Ok(there) if there.is_dir() => bail!("is a directory"),
+            Ok(there) if is_special(&there) => bail!("is a device, FIFO or socket, which is not replaced"),
             Ok(_) => fs::remove_file(place)?,
             Err(_) => {}
         }
@@ -191,6 +208,12 @@ impl Copier<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether something is there that is more than its content: replacing it would take it away from everyone.
+fn is_special(there: &fs::Metadata) -> bool {
+    let kind = there.file_type();
+    kind.is_char_device() || kind.is_block_device() || kind.is_fifo() || kind.is_socket()
 }
 
 fn set_times(place: &Path, meta: &Meta) -> anyhow::Result<()> {
