@@ -19,7 +19,7 @@ const LOWER: &str = "cd \"$1\"; umask 022; mkdir -p d/s pub sgid; seq 2000 >f; e
 /// What scripts have besides the shell's own: `as_user COMMAND` runs it as nobody special.
 const PRELUDE: &str =
     "as_user() { setpriv --reuid 1234 --regid 1234 --clear-groups sh -c \"$1\" 2>&1 || echo \"exit $?\"; }
-    cd \"$1\"; exec 2>&1
+    cd \"$1\"; exec 2>&1; PATH=/usr/bin:/bin:$PATH
     ";
 
 fn output_of(scene: &Scene, script: &str, at: &Path) -> String {
@@ -221,6 +221,66 @@ fn rule_19_space_is_allocated_and_freed() {
         refused.fails(1, &["not supported"]);
         assert!(std::fs::read(overlay.path("low")).expect("read") == before);
     }
+    overlay.unmount();
+}
+
+/// What kinds of errors there are, and which comes first, on files of a lower layer and of the upper.
+#[test]
+fn regression_extended_attributes_fail_as_in_the_kernel() {
+    compare(
+        "touch new; mkdir dnew; python3 -c 'import os
+def attempt(what, *arguments):
+    try: print(what.__name__, arguments, what(*arguments))
+    except OSError as error: print(what.__name__, arguments, error.errno)
+names = [\"user.a\", \"user.none\", \"user.\", \"trusted.\", \"security.\", \"system.k\", \"bogus.k\", \"nonsense\", \"user.\" + \"x\" * 250]
+for path in (\"f\", \"d\", \"new\", \"dnew\", \"pub/o\"):
+    for acl in (\"system.posix_acl_access\", \"system.posix_acl_default\"): attempt(os.removexattr, path, acl)
+    for acl in (\"system.posix_acl_access\", \"system.posix_acl_default\"): attempt(os.removexattr, path, acl)
+    for name in names:
+        for flags in (os.XATTR_REPLACE, os.XATTR_CREATE, 0): attempt(os.setxattr, path, name, b\"v\", flags)
+        attempt(os.removexattr, path, name)'
+        setfacl -b pub/o new d; setfacl -k d; getfacl -cp pub/o new d; echo end",
+    );
+}
+
+/// Who is not in the group of a setgid file takes the bit away by writing to it also where the group may not execute it, by giving it an
+/// ACL, and by giving it to another group.
+#[test]
+fn regression_setgid_goes_with_who_is_not_of_the_group() {
+    compare(
+        "as_member() { setpriv --reuid 1234 --regid 1234 --groups 77 sh -c \"$1\" 2>&1 || echo \"exit $?\"; }
+        for file in suid new; do for way in 'echo x >>FILE' ': >FILE' 'truncate -s 1 FILE' 'fallocate -l 100000 FILE' 'setfacl -m u:9:r FILE' \\
+            'chown :1234 FILE' 'python3 -c \"import os; a=os.open(\\\"f\\\",0); b=os.open(\\\"FILE\\\",1); os.copy_file_range(a,b,100)\"'; do
+            for who in as_user as_member; do for mode in 2766 2776 6666; do
+                touch $file; chown 1234:77 $file; chmod $mode $file
+                $who \"$(echo \"$way\" | sed s/FILE/$file/)\"; stat -c \"$who $mode $way: %a %g\" $file; setfacl -b $file
+            done; done
+        done; done
+        mkdir dir; chown 1234:77 dir; chmod 2777 dir; as_member 'setfacl -m u:9:r dir'; stat -c %a dir; as_user 'setfacl -m u:8:r dir'; stat -c %a dir
+        chown 1234:77 null; chmod 6777 null; chown -h 5:5 null; stat -c %a null; chmod 6777 null
+        python3 -c 'import os; os.chown(\"null\", -1, -1)'; stat -c %a null; echo end",
+    );
+}
+
+/// Changing no owner takes setuid away, which only the owner may have done: by others neither the file nor what is told of it changes.
+#[test]
+fn regression_setuid_goes_with_no_stranger() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    let overlay = super::Overlay::new(&scene, &["file low #20000 4755 5:5"], ",suid");
+    let mode_of = |path: &Path| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::metadata(path).expect("stat").permissions().mode() & 0o7777
+    };
+    let change = |uid: &str| {
+        let script = "PATH=/usr/bin:$PATH exec python3 -c 'import os, sys; os.chown(sys.argv[1], -1, -1)' \"$1\"";
+        let run = scene.run("setpriv").args(["--reuid", uid, "--clear-groups", "sh", "-c", script, "sh"]);
+        run.arg(overlay.path("low")).ok();
+    };
+    change("1234");
+    assert_eq!(mode_of(&overlay.path("low")), 0o4755);
+    assert!(!scene.path("upper").join("low").exists(), "copied up");
+    change("5");
+    assert_eq!(mode_of(&overlay.path("low")), 0o755);
     overlay.unmount();
 }
 

@@ -146,3 +146,22 @@ fn rule_21_arguments_are_those_of_helpers_and_of_the_peer() {
         }
     }
 }
+
+/// Symlinks and special files carry no `user.` attributes: what is written down of them lies beside the workdir for root as well.
+#[test]
+fn regression_owners_of_symlinks_are_kept_for_root_too() {
+    let Some(scene) = Scene::begin(ROOT) else { return };
+    let overlay = Overlay::new(&scene, &["link low ->to 3:4"], ",xattr_permissions=2");
+    let owner = |name: &str| {
+        let meta = fs::symlink_metadata(overlay.path(name)).expect("metadata");
+        (meta.uid(), meta.gid())
+    };
+    fs::rename(overlay.path("low"), overlay.path("moved")).expect("rename");
+    std::os::unix::fs::symlink("to", overlay.path("new")).expect("a symlink");
+    std::os::unix::fs::lchown(overlay.path("new"), Some(5), Some(6)).expect("chown");
+    for _ in 0..2 {
+        assert_eq!((owner("moved"), owner("new")), ((3, 4), (5, 6)));
+        overlay.remount();
+    }
+    overlay.unmount();
+}

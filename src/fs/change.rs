@@ -5,22 +5,28 @@ use super::writable::Writable;
 use super::{Attr, FsError, FsResult, LayerFs};
 use crate::layer::upper::{Changes, SetTime, Upper, XattrMode};
 use crate::model::{FileKind, Meta};
+use crate::sys::Caller;
 use crate::union::{Ino, LocalIno};
 use rustix::fs::FallocateFlags;
+
+const ACLS: &[u8] = b"system.posix_acl_";
+const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 /// What is known of a write beside its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Write {
-    /// setuid, setgid and capabilities go.
-    pub unprivileged: bool,
+    /// Who makes it without the rights of root: setuid, setgid and capabilities go.
+    pub unprivileged: Option<Caller>,
     /// It comes from the kernel's page cache, some time after the system call. The kernel keeps the time of that call, may have
     /// told it already, and sends it when it is another than the one it had: so this changes no time.
     pub cached: bool,
 }
 
 impl LayerFs {
-    /// Changes attributes of `ino`. `unprivileged`: a change of size takes setuid, setgid and capabilities with it.
-    pub fn setattr(&self, ino: Ino, changes: &Changes, unprivileged: bool) -> FsResult<Attr> {
+    /// Changes attributes of `ino`. `unprivileged`, who does so without the rights of root: a change of size or owner takes setuid,
+    /// setgid and capabilities with it.
+    pub fn setattr(&self, ino: Ino, changes: &Changes, unprivileged: Option<Caller>) -> FsResult<Attr> {
         let writable = self.writable()?;
         let before = self.getattr(ino)?;
         if self.changes_nothing(ino, &before.meta, changes) {
@@ -40,10 +46,12 @@ impl LayerFs {
             _ => {}
         }
         let shared = writable.stripes.read(ino);
-        writable.upper.set_attributes(local, kind, changes)?;
-        if changes.size.is_some() && unprivileged {
-            writable.upper.drop_privileges(local)?;
+        let gives_away = !kind.is_directory() && (changes.uid.is_some() || changes.gid.is_some());
+        // Before the group is another: whose setgid it is counts.
+        if let Some(caller) = unprivileged.filter(|_| changes.size.is_some() || gives_away) {
+            writable.upper.drop_privileges(local, Some(caller))?;
         }
+        writable.upper.set_attributes(local, kind, changes)?;
         drop(shared);
         self.getattr(ino)
     }
@@ -62,24 +70,35 @@ impl LayerFs {
         !in_upper && same(atime, meta.atime) && same(mtime, meta.mtime)
     }
 
-    /// Sets the extended attribute `name` of `ino`.
-    pub fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], mode: XattrMode) -> FsResult<()> {
+    /// Sets the extended attribute `name` of `ino`. `unprivileged`, who does so without the rights of root: whoever is not in the
+    /// group of a setgid object takes setgid from it by giving it an ACL.
+    pub fn setxattr(
+        &self,
+        ino: Ino,
+        (name, value): (&[u8], &[u8]),
+        mode: XattrMode,
+        unprivileged: Option<Caller>,
+    ) -> FsResult<()> {
         let writable = self.writable()?;
         if writable.upper.refuses_xattr(name) {
             return Err(FsError::NotSupported);
         }
-        if self.writable()?.local(ino).is_none() {
+        if writable.local(ino).is_none() {
             // What fails must not have copied anything up.
-            let exists = self.getxattr(ino, name).is_ok();
-            match mode {
-                XattrMode::Create if exists => return Err(FsError::Exists),
-                XattrMode::Replace if !exists => return Err(FsError::NoXattr),
-                _ => {}
+            match (self.getxattr(ino, name), mode) {
+                (Ok(_), XattrMode::Create) => return Err(FsError::Exists),
+                (Err(FsError::NoXattr), XattrMode::Replace) => return Err(FsError::NoXattr),
+                (Ok(_) | Err(FsError::NoXattr), _) => {}
+                (Err(error), _) => return Err(error),
             }
         }
         let local = self.ensure_upper(ino, Want::Metadata)?;
         let _shared = writable.stripes.read(ino);
-        Ok(writable.upper.set_xattr(local, name, value, mode)?)
+        writable.upper.set_xattr(local, name, value, mode)?;
+        match unprivileged {
+            Some(caller) if name == ACCESS_ACL => Ok(writable.upper.drop_setgid(local, caller)?),
+            _ => Ok(()),
+        }
     }
 
     /// Removes the extended attribute `name` of `ino`.
@@ -88,7 +107,15 @@ impl LayerFs {
         if writable.upper.refuses_xattr(name) {
             return Err(FsError::NotSupported);
         }
-        self.getxattr(ino, name)?;
+        let is_acl = name.starts_with(ACLS);
+        let is_inherited_by_none = name == DEFAULT_ACL && self.directories.get(ino).is_none();
+        match self.getxattr(ino, name) {
+            // File systems remove an ACL that is not there like one that is; overlayfs asks for it where only lower layers have the object.
+            Err(FsError::NoXattr) if is_acl && (is_inherited_by_none || self.upper_local(writable, ino).is_ok()) => {
+                return Ok(());
+            }
+            found => drop(found?),
+        }
         let local = self.ensure_upper(ino, Want::Metadata)?;
         let _shared = writable.stripes.read(ino);
         Ok(writable.upper.remove_xattr(local, name)?)
@@ -115,14 +142,14 @@ impl LayerFs {
         Ok(writable.upper.sync(&file, data_only)?)
     }
 
-    /// Allocates or frees space of the file `ino`; `mode` as in fallocate(2). `unprivileged`: it takes setuid, setgid and
-    /// capabilities with it.
+    /// Allocates or frees space of the file `ino`; `mode` as in fallocate(2). `unprivileged`, who does so without the rights of root:
+    /// it takes setuid, setgid and capabilities with it.
     pub fn fallocate(
         &self,
         ino: Ino,
         mode: FallocateFlags,
         (offset, length): (u64, u64),
-        unprivileged: bool,
+        unprivileged: Option<Caller>,
     ) -> FsResult<()> {
         self.change_data(ino, Write { unprivileged, cached: true }, |upper, local| {
             rustix::fs::fallocate(upper.data(local)?, mode, offset, length)
@@ -130,28 +157,34 @@ impl LayerFs {
         })
     }
 
-    /// Takes setuid and setgid from the file `ino`, if it has them.
-    pub fn drop_set_ids(&self, ino: Ino) -> FsResult<Attr> {
-        let before = self.getattr(ino)?;
-        if before.meta.kind != FileKind::File || before.meta.permissions & 0o6000 == 0 {
+    /// Takes setuid and setgid from `ino`, which is no directory, if it has them, for `caller`, who is about to write to it or changes nothing of its
+    /// owner. The two cannot be told apart, and the second only the owner may: for others they are gone in the answer only, and
+    /// the write itself says whether they go.
+    pub fn drop_set_ids(&self, ino: Ino, caller: Caller) -> FsResult<Attr> {
+        let mut before = self.getattr(ino)?;
+        if before.meta.kind.is_directory() || before.meta.permissions & 0o6000 == 0 {
+            return Ok(before);
+        }
+        if caller.uid != 0 && caller.uid != before.meta.uid {
+            before.meta.permissions &= !0o6000;
             return Ok(before);
         }
         let writable = self.writable()?;
         let local = self.ensure_upper(ino, Want::Metadata)?;
         let shared = writable.stripes.read(ino);
-        writable.upper.drop_privileges(local)?;
+        writable.upper.drop_privileges(local, Some(caller).filter(|caller| caller.uid != 0))?;
         drop(shared);
         self.getattr(ino)
     }
 
-    /// Copies data from one file to another without them leaving the kernel; returns how many bytes. `unprivileged`: what is
-    /// written to loses setuid, setgid and capabilities.
+    /// Copies data from one file to another without them leaving the kernel; returns how many bytes. `unprivileged`, who
+    /// does so without the rights of root: what is written to loses setuid, setgid and capabilities.
     pub fn copy_file_range(
         &self,
         (from, from_offset): (Ino, u64),
         (to, to_offset): (Ino, u64),
         length: usize,
-        unprivileged: bool,
+        unprivileged: Option<Caller>,
     ) -> FsResult<usize> {
         // First: the two may be one file.
         self.ensure_upper(to, Want::Data)?;
@@ -202,8 +235,8 @@ impl LayerFs {
             writable.mtimes.lock().remove(&ino);
         }
         let changed = change(&writable.upper, local)?;
-        if write.unprivileged {
-            writable.upper.drop_privileges(local)?;
+        if write.unprivileged.is_some() {
+            writable.upper.drop_privileges(local, write.unprivileged)?;
         }
         if kept {
             restore_mtime(writable, ino, local)?;

@@ -174,7 +174,7 @@ fn what_the_kernel_forgot_is_found_again() {
     // A copy of metadata that was moved away from where its data are.
     let moved = known("a/moved");
     let changes = Changes { permissions: Some(0o600), ..Changes::default() };
-    fs.setattr(moved[1], &changes, false).unwrap();
+    fs.setattr(moved[1], &changes, None).unwrap();
     fs.rename(moved[0], b"moved", b[0], b"here", RenameMode::Replace).unwrap();
     forget(&moved);
     let twice = known("b/here");
@@ -212,9 +212,9 @@ fn times_of_writes_are_kept_for_a_kernel_that_keeps_them() {
     let changes = Changes { mtime: Some(SetTime::At(long_ago)), ..Changes::default() };
     let change = |keeps: bool| {
         fs.set_kernel_keeps_times(keeps);
-        fs.setattr(file, &changes, false).unwrap();
-        let written = fs.write(file, 0, b"D", Write { unprivileged: false, cached: true });
-        written.and_then(|()| fs.fallocate(file, rustix::fs::FallocateFlags::empty(), (0, 100), false)).unwrap();
+        fs.setattr(file, &changes, None).unwrap();
+        let written = fs.write(file, 0, b"D", Write { unprivileged: None, cached: true });
+        written.and_then(|()| fs.fallocate(file, rustix::fs::FallocateFlags::empty(), (0, 100), None)).unwrap();
         fs.getattr(file).unwrap().meta.mtime
     };
     assert_eq!(change(true), long_ago);

@@ -5,7 +5,7 @@ use super::attr::{GENERATION, View, file_type, negative};
 use super::capabilities::{OpenMode, Wishes, negotiate};
 use super::change::{attributes, empty, outcome};
 use super::counters::{Counters, Operation};
-use super::incoming::{changes, creator, new_node, rename_mode, xattr_mode};
+use super::incoming::{caller, changes, creator, new_node, rename_mode, unprivileged, xattr_mode};
 use super::ioctl;
 use super::lost::Lost;
 use super::push::Pushes;
@@ -30,7 +30,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// The most bytes copied in one request, so that it does not take for ever.
 const MOST_COPIED: u64 = 1 << 28;
@@ -287,16 +287,19 @@ impl Filesystem for Adapter {
             self.lost.take(ino.0);
         }
         let changes = changes(mode, (uid, gid), size, (atime, mtime));
-        let unprivileged = is_unprivileged(request);
+        let (caller, unprivileged) = (caller(request), unprivileged(request));
+        let begins = changes == Changes::default();
         let set = move |fs: &LayerFs| {
-            if changes == Changes::default() {
+            if begins {
                 // How the kernel says that a write or a change of owner is about to take setuid and setgid away; the bit that
                 // says so is not handed on (fuse_setattr in fs/fuse/dir.c). It keeps the mode of the answer.
-                return fs.drop_set_ids(Ino(ino.0));
+                return fs.drop_set_ids(Ino(ino.0), caller);
             }
             fs.setattr(Ino(ino.0), &changes, unprivileged)
         };
-        self.change(Operation::Setattr, ino.0, set, attributes(self.view, reply));
+        // What has only begun is not to be kept.
+        let timeout = if begins { Duration::ZERO } else { self.view.timeout };
+        self.change(Operation::Setattr, ino.0, set, attributes(View { timeout, ..self.view }, reply));
     }
 
     fn mknod(
@@ -385,7 +388,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         _handle: FileHandle,
         offset: u64,
@@ -396,7 +399,7 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let write = Write {
-            unprivileged: flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
+            unprivileged: flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID).then(|| caller(request)),
             cached: flags.contains(WriteFlags::FUSE_WRITE_CACHE),
         };
         let (length, failed_writes, lost) = (data.len() as u32, self.failed_writes.clone(), Arc::clone(&self.lost));
@@ -437,7 +440,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -445,8 +448,9 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let (name, value) = (name.to_owned(), value.to_vec());
-        let set = move |fs: &LayerFs| fs.setxattr(Ino(ino.0), name.as_bytes(), &value, xattr_mode(flags));
+        let (name, value, unprivileged) = (name.to_owned(), value.to_vec(), unprivileged(request));
+        let set =
+            move |fs: &LayerFs| fs.setxattr(Ino(ino.0), (name.as_bytes(), &value), xattr_mode(flags), unprivileged);
         self.change(Operation::Setxattr, ino.0, set, empty(reply));
     }
 
@@ -467,7 +471,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let mode = FallocateFlags::from_bits_retain(mode as u32);
-        let unprivileged = is_unprivileged(request);
+        let unprivileged = unprivileged(request);
         let allocate = move |fs: &LayerFs| fs.fallocate(Ino(ino.0), mode, (offset, length), unprivileged);
         self.change(Operation::Fallocate, ino.0, allocate, empty(reply));
     }
@@ -486,7 +490,7 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let length = usize::try_from(length.min(MOST_COPIED)).unwrap_or(0);
-        let unprivileged = is_unprivileged(request);
+        let unprivileged = unprivileged(request);
         let copy = move |fs: &LayerFs| {
             fs.copy_file_range((Ino(from.0), from_offset), (Ino(to.0), to_offset), length, unprivileged)
         };
@@ -540,7 +544,8 @@ impl Filesystem for Adapter {
     }
 
     fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        match self.call(Operation::Listxattr, ino.0, || self.fs.listxattr(Ino(ino.0), is_unprivileged(request))) {
+        match self.call(Operation::Listxattr, ino.0, || self.fs.listxattr(Ino(ino.0), unprivileged(request).is_some()))
+        {
             Ok(names) => reply_xattr(reply, &names, size),
             Err(errno) => reply.error(errno),
         }
@@ -574,11 +579,6 @@ impl Filesystem for Adapter {
         }
         self.spinner.wait();
     }
-}
-
-/// Whether what is asked for is done without the rights of root, of whom the protocol tells only the number.
-fn is_unprivileged(request: &Request) -> bool {
-    request.uid() != 0
 }
 
 fn full(is_full: bool) -> ControlFlow<()> {

@@ -3,7 +3,7 @@
 use crate::fs::RenameMode;
 use crate::layer::upper::{Changes, NewKind, NewObject, SetTime, XattrMode};
 use crate::model::{DeviceNumber, FileKind, Timestamp};
-use crate::sys::Creator;
+use crate::sys::{Caller, Creator};
 use fuser::{Request, TimeOrNow};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -35,6 +35,16 @@ pub(super) fn decode_device(device: u32) -> DeviceNumber {
 /// Who makes something.
 pub(super) fn creator(request: &Request, umask: u32) -> Creator {
     Creator { uid: request.uid(), gid: request.gid(), umask: umask & 0o777 }
+}
+
+/// Who asks.
+pub(super) fn caller(request: &Request) -> Caller {
+    Caller { uid: request.uid(), gid: request.gid(), tid: request.pid() }
+}
+
+/// Who asks, where it is done without the rights of root, of whom the protocol tells only the number.
+pub(super) fn unprivileged(request: &Request) -> Option<Caller> {
+    Some(caller(request)).filter(|caller| caller.uid != 0)
 }
 
 /// The new object that a request wants; none for a type that does not exist.

@@ -20,6 +20,32 @@ pub struct Creator {
     pub umask: u32,
 }
 
+/// A thread that asked for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// Its file system user ID.
+    pub uid: u32,
+    /// Its file system group ID.
+    pub gid: u32,
+    /// Its number; 0 for one that this process cannot see.
+    pub tid: u32,
+}
+
+impl Caller {
+    /// Whether it has the group `gid`, as its own or as a supplementary one; those of a thread that cannot be seen are not known.
+    pub fn is_in_group(self, gid: u32) -> bool {
+        let supplementary = || std::fs::read(format!("/proc/{}/status", self.tid)).unwrap_or_default();
+        self.gid == gid || self.tid != 0 && has_group(&supplementary(), gid)
+    }
+}
+
+/// Whether the text of a `/proc/PID/status` has `gid` among the supplementary groups.
+fn has_group(status: &[u8], gid: u32) -> bool {
+    let gid = gid.to_string();
+    let groups = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Groups:"));
+    groups.is_some_and(|groups| groups.split(u8::is_ascii_whitespace).any(|group| group == gid.as_bytes()))
+}
+
 thread_local! {
     /// The umask of this thread, once it has one of its own.
     static OWN_UMASK: Cell<Option<u32>> = const { Cell::new(None) };
@@ -116,6 +142,17 @@ fn set_fs_gid(gid: u32) -> u32 {
 mod tests {
     use super::*;
     use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+    #[test]
+    fn groups_are_read_as_the_kernel_writes_them() {
+        let status = b"Name:\tx\nGid:\t5\t5\t5\t5\nFDSize:\t64\nGroups:\t7 3000 \nNStgid:\t1\n";
+        assert!(has_group(status, 7) && has_group(status, 3000));
+        assert!(
+            !has_group(status, 5) && !has_group(status, 300) && !has_group(b"Groups:\t \n", 0) && !has_group(b"", 0)
+        );
+        let unseen = Caller { uid: 1, gid: 2, tid: 0 };
+        assert!(unseen.is_in_group(2) && !unseen.is_in_group(3));
+    }
 
     #[test]
     fn the_umask_is_the_creators() {

@@ -18,7 +18,7 @@ pub mod xattr_at;
 #[cfg(test)]
 pub(crate) use allocations::allocations;
 pub use attributes::chmod_no_follow;
-pub use credentials::{Creator, as_creator, with_umask};
+pub use credentials::{Caller, Creator, as_creator, with_umask};
 pub use heap::give_memory_back;
 pub use map::Mapped;
 pub use signals::SignalSet;

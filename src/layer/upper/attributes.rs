@@ -4,7 +4,7 @@ use super::create::NewKind;
 use super::{Ownership, Upper};
 use crate::layer::dir::{Object, OverrideStat, Record, owners};
 use crate::model::{FileKind, Meta, Timestamp};
-use crate::sys::chmod_no_follow;
+use crate::sys::{Caller, chmod_no_follow};
 use crate::union::{Layer, LayerResult, LocalIno};
 use rustix::fs::{AtFlags, Gid, IFlags, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -109,15 +109,33 @@ impl Upper {
         self.write_override(object, &stat, stored_kind(kind))
     }
 
-    /// Takes setuid, setgid and capabilities from the file `ino`, as a write by someone unprivileged does.
-    pub fn drop_privileges(&self, ino: LocalIno) -> LayerResult<()> {
+    /// Takes setuid, setgid and capabilities from the file `ino`, as a write by someone unprivileged does. `caller`, who it is: setgid
+    /// of a file that its group may not execute goes unless they are of the group.
+    pub fn drop_privileges(&self, ino: LocalIno, caller: Option<Caller>) -> LayerResult<()> {
         let object = self.tree.object(ino)?;
         match object.remove_xattr(CAPABILITY.as_bytes()) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {}
             Err(error) => return Err(self.failed("remove capabilities", error.into())),
         }
         let meta = self.tree.meta(ino)?;
-        let permissions = without_privileges(u32::from(meta.permissions));
+        let mut permissions = without_privileges(u32::from(meta.permissions));
+        if permissions & 0o2000 != 0 && caller.is_some_and(|caller| !caller.is_in_group(meta.gid)) {
+            permissions &= !0o2000;
+        }
+        self.set_permissions(ino, &meta, permissions)
+    }
+
+    /// Takes setgid from `ino` unless `caller` is of its group.
+    pub fn drop_setgid(&self, ino: LocalIno, caller: Caller) -> LayerResult<()> {
+        let meta = self.tree.meta(ino)?;
+        let permissions = u32::from(meta.permissions);
+        if permissions & 0o2000 == 0 || caller.is_in_group(meta.gid) {
+            return Ok(());
+        }
+        self.set_permissions(ino, &meta, permissions & !0o2000)
+    }
+
+    fn set_permissions(&self, ino: LocalIno, meta: &Meta, permissions: u32) -> LayerResult<()> {
         if permissions == u32::from(meta.permissions) {
             return Ok(());
         }

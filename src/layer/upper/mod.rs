@@ -132,6 +132,11 @@ struct State {
     detached: HashSet<LocalIno>,
 }
 
+/// Whether some objects cannot carry what is written down about them.
+fn has_side(prefix: XattrPrefix, ownership: Ownership) -> bool {
+    prefix == XattrPrefix::User || ownership == Ownership::Override
+}
+
 impl Upper {
     /// Takes the directory at `upper` with the workdir at `work`.
     pub fn open(
@@ -143,9 +148,10 @@ impl Upper {
         let failed = |context| move |source| UpperError::Io { path: upper.to_owned(), context, source };
         let staging = Staging::open(upper, work)?;
         let abilities = probe::probe(&staging, upper, options.prefix, options.ownership)?;
-        let side = match options.prefix {
-            XattrPrefix::User => Some(SideTable::open(&staging.file("side")).map_err(failed("open the side table"))?),
-            XattrPrefix::Trusted => None,
+        let side = if has_side(options.prefix, options.ownership) {
+            Some(SideTable::open(&staging.file("side")).map_err(failed("open the side table"))?)
+        } else {
+            None
         };
         let side = side.map(Arc::new);
         let lower_names = SideTable::open(&staging.file("links")).map_err(failed("open the table of links"))?;

@@ -28,9 +28,10 @@ pub fn view_upper(
 ) -> Result<UpperView, UpperError> {
     let failed = |context| move |source| UpperError::Io { path: upper.to_owned(), context, source };
     let base = work.join("layerfs");
-    let side = match prefix {
-        XattrPrefix::User => SideTable::read(&base.join("side")).map_err(failed("read the side table"))?,
-        XattrPrefix::Trusted => None,
+    let side = if super::has_side(prefix, ownership) {
+        SideTable::read(&base.join("side")).map_err(failed("read the side table"))?
+    } else {
+        None
     };
     let options = DirOptions { side: side.map(Arc::new), ..DirOptions::new(prefix) };
     let mut layer = DirLayer::open(upper, options, descriptors)?;
