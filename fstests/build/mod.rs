@@ -51,12 +51,18 @@ fn stages_are_built_as_they_are_needed() {
 }
 
 #[test]
+fn tricky_files_are_understood() {
+    run_table(include_str!("table/tricky.txt"));
+}
+
+#[test]
 fn the_table_is_large_enough() {
     let tables = [
         include_str!("table/copy.txt"),
         include_str!("table/config.txt"),
         include_str!("table/run.txt"),
         include_str!("table/stages.txt"),
+        include_str!("table/tricky.txt"),
     ];
     let cases: Vec<Case> = tables.iter().flat_map(|text| Case::parse_all(text)).collect();
     assert!(cases.len() >= 120, "{} cases", cases.len());

@@ -88,11 +88,11 @@ fn without_mount_points(tree: Tree) -> Tree {
     tree.into_iter().filter(|(path, _)| !MOUNT_POINTS.iter().any(|point| path.starts_with(point))).collect()
 }
 
-/// Nothing, an empty list and an empty text say the same.
+/// Nothing, an empty list and an empty text say the same; so does the root as a working directory.
 fn plain(value: &Value) -> Value {
     let empty = value.as_array().is_some_and(Vec::is_empty)
         || value.as_object().is_some_and(serde_json::Map::is_empty)
-        || value.as_str().is_some_and(str::is_empty);
+        || value.as_str().is_some_and(|text| text.is_empty() || text == "/");
     if empty { Value::Null } else { value.clone() }
 }
 
@@ -152,4 +152,9 @@ fn buildah_runs_the_same() {
 #[test]
 fn buildah_builds_the_same_stages() {
     compare_table(include_str!("table/stages.txt"));
+}
+
+#[test]
+fn buildah_understands_the_same() {
+    compare_table(include_str!("table/tricky.txt"));
 }

@@ -136,7 +136,7 @@ impl Unpacking<'_, '_> {
         whole.push(b'/');
         whole.extend_from_slice(parent);
         let parent = self.destination.resolve(&whole, self.follow)?;
-        self.destination.ensure_directories(&parent, self.owner.unwrap_or_default(), self.follow)?;
+        self.destination.ensure_directories(&parent, self.owner.unwrap_or_default().into(), self.follow)?;
         let name = Name::new(name).map_err(|error| self.fault(format!("{}: {error}", name.escape_ascii())))?;
         Ok(parent.join(name))
     }

@@ -72,6 +72,21 @@ pub struct NewEntry {
     pub xattrs: Vec<Xattr>,
 }
 
+/// How directories are made that nobody named: those that lead to a destination.
+#[derive(Debug, Clone, Copy)]
+pub struct Maker {
+    /// Owner and group.
+    pub owner: Owner,
+    /// Permission bits.
+    pub permissions: u16,
+}
+
+impl From<Owner> for Maker {
+    fn from(owner: Owner) -> Self {
+        Self { owner, permissions: 0o755 }
+    }
+}
+
 /// A stage with what copies add to it.
 #[derive(Debug)]
 pub struct Destination<'a> {
@@ -161,9 +176,10 @@ impl<'a> Destination<'a> {
         resolve_in(&Nothing, path, true)
     }
 
-    /// Makes sure that the real path `path` and everything above it are directories. Those that are made get 0755 and
-    /// `owner`. Without `follow`, what is no directory is replaced.
-    pub(super) fn ensure_directories(&mut self, path: &RelPath, owner: Owner, follow: bool) -> CopyResult<()> {
+    /// Makes sure that the real path `path` and everything above it are directories, made by `maker` where they are missing.
+    /// Without `follow`, what is no directory is replaced.
+    pub(super) fn ensure_directories(&mut self, path: &RelPath, maker: Maker, follow: bool) -> CopyResult<()> {
+        let Maker { owner, permissions } = maker;
         let mut current = RelPath::root();
         for name in path.names() {
             current.push(name.clone());
@@ -172,7 +188,7 @@ impl<'a> Destination<'a> {
                 Some(_) if follow => return Err(CopyError::NotADirectory { path: current }),
                 _ => {
                     let kind = NewKind::Directory { fresh: true };
-                    let entry = NewEntry { kind, permissions: 0o755, owner, mtime: self.now, xattrs: Vec::new() };
+                    let entry = NewEntry { kind, permissions, owner, mtime: self.now, xattrs: Vec::new() };
                     self.put(current.clone(), entry)?;
                 }
             }
@@ -183,7 +199,7 @@ impl<'a> Destination<'a> {
     /// Makes sure that `path`, symlinks followed, is a directory, made by `owner` where it is missing.
     pub fn make_directory(&mut self, path: &str, owner: Owner) -> CopyResult<()> {
         let real = self.resolve(path.as_bytes(), true)?;
-        self.ensure_directories(&real, owner, true)
+        self.ensure_directories(&real, owner.into(), true)
     }
 
     /// Puts an object at the real path `path`, whose directory must be there. A directory takes the place of none but a

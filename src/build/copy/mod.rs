@@ -19,7 +19,7 @@ mod tree;
 mod write;
 
 pub use archive::{Opened, open_archive};
-pub use destination::{Content, Destination, NewEntry, NewKind};
+pub use destination::{Content, Destination, Maker, NewEntry, NewKind};
 pub use error::{CopyError, CopyResult};
 pub use fingerprint::fingerprint;
 pub use materialise::materialise;

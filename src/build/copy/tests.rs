@@ -63,9 +63,6 @@ fn copied(sources: &[&str], target: &str, rules: &Rules) -> CopyResult<Vec<Strin
     let (context, stage) = (MemTree::new(CONTEXT), MemTree::new(STAGE));
     let mut destination = Destination::new(&stage, Timestamp::from_seconds(1));
     let mut copier = Copier::new(&mut destination, rules, target);
-    if sources.len() > 1 {
-        copier.require_directory()?;
-    }
     for source in sources {
         copier.copy(0, &context, source)?;
     }
@@ -91,6 +88,9 @@ fn sources_and_destinations() {
         (vec!["hard", "a"], "/x/", vec!["/x new 755 0:0", "/x/a link/x/hard 644 0:0", "/x/hard file/hard 644 0:0"]),
         (vec!["x.*"], "/x/", vec!["/x new 755 0:0", "/x/x.md file/x.md 644 0:0", "/x/x.txt file/x.txt 644 0:0"]),
         (vec!["no*"], "/x/", vec![]),
+        (vec!["../a"], "/q", vec!["/q file/a 644 0:0"]),
+        (vec!["todir/../a"], "/q", vec!["/q file/a 644 0:0"]),
+        (vec!["nowhere/../../../x.m*"], "/q", vec!["/q file/x.md 644 0:0"]),
         (vec!["\\[x\\]"], "/q", vec!["/q file/[x] 644 0:0"]),
         (vec!["[[]x]"], "/q/", vec!["/q new 755 0:0", "/q/[x] file/[x] 644 0:0"]),
         (vec!["*/c"], "/q", vec!["/q file/dir/c 4755 0:0"]),
@@ -145,7 +145,7 @@ fn sources_and_destinations() {
 fn what_cannot_be_copied_is_told() {
     for (sources, target, expected) in [
         (vec!["nope"], "/", "\"/nope\": not found"),
-        (vec!["./dir/nope"], "/", "\"/./dir/nope\": not found"),
+        (vec!["./dir/nope"], "/", "\"/dir/nope\": not found"),
         (vec!["gone"], "/", "\"/gone\": not found"),
         (vec!["loop"], "/", "too many levels of symbolic links"),
         (vec!["a", "b"], "/q", "the destination must be a directory and end with a /: /q"),
@@ -177,7 +177,7 @@ fn flags_change_owners_modes_and_selection() {
     assert_eq!(
         copied(&["dir"], "/n", &chmod).unwrap(),
         [
-            "/n new 755 0:0",
+            "/n new 700 0:0",
             "/n/c file/dir/c 700 0:0",
             "/n/link ->c 777 0:0",
             "/n/sub new 700 0:0",
@@ -199,9 +199,39 @@ fn flags_change_owners_modes_and_selection() {
         copied(&["dir"], "/", &exclude(&["**/d", "up", "link"])).unwrap(),
         ["/c file/dir/c 4755 0:0", "/sub new 755 0:0"]
     );
+    assert_eq!(copied(&["di*"], "/n", &exclude(&["*"])).unwrap(), ["/n new 755 0:0"]);
+    assert_eq!(copied(&["x.*"], "/n", &exclude(&["*"])).unwrap(), [""; 0]);
     let link = Rules { link: true, ..rules() };
     assert_eq!(copied(&["a"], "/link/z", &link).unwrap(), ["/link new 755 0:0", "/link/z file/a 644 0:0"]);
     assert_eq!(copied(&["a"], "/app/z", &link).unwrap(), ["/app/z file/a 644 0:0"]);
+}
+
+#[test]
+fn regression_directories_on_the_way_get_the_mode() {
+    for (mode, expected) in [("2711", "711"), ("640", "640"), ("g+w,o=", "770"), ("a+t", "755")] {
+        let chmod = Rules { mode: Some(ModeChange::parse(mode).unwrap()), ..rules() };
+        let found = copied(&["a"], "/n/m/z", &chmod).unwrap();
+        let [above, below] = ["/n", "/n/m"].map(|path| format!("{path} new {expected} 0:0"));
+        assert_eq!(found[..2], [above, below], "{mode}");
+    }
+    let chmod = Rules { mode: Some(ModeChange::parse("700").unwrap()), ..rules() };
+    assert_eq!(copied(&["a"], "/app/z", &chmod).unwrap(), ["/app/z file/a 700 0:0"], "what is there stays");
+}
+
+#[test]
+fn regression_only_files_need_a_directory_named_as_one() {
+    let both = ["/n new 755 0:0", "/n/c file/dir/c 4755 0:0"];
+    for sources in [vec!["dir", "empty"], vec!["*i*", "empty"], vec!["empty", "dir/c"]] {
+        let found = copied(&sources, "/n", &rules()).unwrap();
+        assert_eq!(found[..2], both, "{sources:?}");
+    }
+    for sources in [vec!["a", "b"], vec!["x.*"], vec!["a", "a"]] {
+        for target in ["/n", "/file", "/link/n"] {
+            let error = copied(&sources, target, &rules()).unwrap_err();
+            assert!(matches!(error, CopyError::NoDirectory { .. }), "{sources:?} {target}: {error}");
+        }
+    }
+    assert!(matches!(copied(&["a", "dir"], "/n", &rules()), Err(CopyError::NotADirectory { .. })));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The rules of sources and destinations.
 
-use super::destination::{Content, Destination, NewEntry, NewKind};
+use super::destination::{Content, Destination, Maker, NewEntry, NewKind};
 use super::error::{CopyError, CopyResult, reading};
 use super::mode::ModeChange;
 use super::owner::Owner;
@@ -35,6 +35,8 @@ pub struct Copier<'a, 'b> {
     target: &'b str,
     /// New names of source objects that have several, by tree.
     names: HashMap<(usize, u64, u64), RelPath>,
+    /// Whether a file is at the target itself, which has no room for another one.
+    filled: bool,
 }
 
 /// One source tree of a copy and its number.
@@ -47,25 +49,21 @@ struct From<'t> {
 impl<'a, 'b> Copier<'a, 'b> {
     /// A copier to `target`, an absolute path.
     pub fn new(destination: &'b mut Destination<'a>, rules: &'b Rules, target: &'b str) -> Self {
-        Self { destination, rules, target, names: HashMap::new() }
+        Self { destination, rules, target, names: HashMap::new(), filled: false }
     }
 
     fn follow(&self) -> bool {
         !self.rules.link
     }
 
-    /// Whoever owns directories that are made on the way.
-    fn maker(&self) -> Owner {
-        self.rules.owner.unwrap_or_default()
-    }
-
-    /// Fails unless several files may go to the target: it ends with a slash, or is a directory already.
-    pub fn require_directory(&self) -> CopyResult<()> {
-        let real = self.destination.resolve(self.target.as_bytes(), self.follow())?;
-        if self.target.ends_with('/') || self.destination.kind(&real)? == Some(FileKind::Directory) {
-            return Ok(());
-        }
-        Err(CopyError::NoDirectory { destination: self.target.to_owned() })
+    /// How directories on the way are made: as `--chown` and `--chmod` say, but for bits beyond the permissions.
+    fn maker(&self) -> Maker {
+        let maker = Maker::from(self.rules.owner.unwrap_or_default());
+        let permissions = match &self.rules.mode {
+            Some(mode) => mode.apply(maker.permissions, true) & 0o777,
+            None => maker.permissions,
+        };
+        Maker { permissions, ..maker }
     }
 
     /// The paths of `tree` that `pattern` names, ordered. A pattern without wildcards names its own path, whether or not
@@ -106,8 +104,15 @@ impl<'a, 'b> Copier<'a, 'b> {
         for source in &sources {
             // What a wildcard found by a name that is excluded was not meant.
             let name = source.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
-            if !name.is_empty() && self.rules.exclude.matches(&name) && (wild || !is_directory(tree, source)?) {
-                continue;
+            if !name.is_empty() && self.rules.exclude.matches(&name) {
+                let directory = is_directory(tree, source)?;
+                if wild && directory {
+                    // Its entries would have gone to the target.
+                    self.prepare(true, None, self.maker())?;
+                }
+                if wild || !directory {
+                    continue;
+                }
             }
             self.copy_source(from, source, pattern)?;
         }
@@ -124,7 +129,7 @@ impl<'a, 'b> Copier<'a, 'b> {
         let not_found = || CopyError::NotFound { path: shown(source, written) };
         let real = resolve(from.tree, &source.to_bytes(), true)?;
         let stat = from.tree.stat(&real).map_err(reading(&real))?.ok_or_else(not_found)?;
-        let target = self.prepare(stat.kind.is_directory(), source.file_name())?;
+        let target = self.prepare(stat.kind.is_directory(), source.file_name(), self.maker())?;
         if stat.kind.is_directory() {
             return self.copy_entries(from, &real, &target, b"", &ParentMatches::default());
         }
@@ -132,9 +137,9 @@ impl<'a, 'b> Copier<'a, 'b> {
     }
 
     /// Makes the directories a source needs and returns where it goes: into the target when that is a directory, else to the
-    /// target itself. Of a directory the entries are copied, so it goes to the target itself.
-    fn prepare(&mut self, directory: bool, name: Option<&Name>) -> CopyResult<RelPath> {
-        let (follow, maker) = (self.follow(), self.maker());
+    /// target itself, where only one file has room. Of a directory the entries are copied, so it goes to the target itself.
+    fn prepare(&mut self, directory: bool, name: Option<&Name>, maker: Maker) -> CopyResult<RelPath> {
+        let follow = self.follow();
         let parent = match self.target.rfind('/') {
             Some(at) if !self.target.ends_with('/') => self.target.get(..at).unwrap_or_default(),
             _ => self.target,
@@ -150,7 +155,12 @@ impl<'a, 'b> Copier<'a, 'b> {
         let into = existing == Some(FileKind::Directory);
         if let Some(name) = name.filter(|_| into) {
             target.push(name.clone());
-        } else if let Some(above) = target.parent() {
+            return Ok(target);
+        }
+        if std::mem::replace(&mut self.filled, true) {
+            return Err(CopyError::NoDirectory { destination: self.target.to_owned() });
+        }
+        if let Some(above) = target.parent() {
             // The target may lead through a symlink to a place whose directory is missing.
             self.destination.ensure_directories(&above, maker, follow)?;
         }
@@ -260,8 +270,8 @@ impl<'a, 'b> Copier<'a, 'b> {
     /// `--parents`: what the pattern names goes to the target with its path, from the `/./` in it or from the root.
     fn copy_with_parents(&mut self, from: From<'_>, pattern: &str) -> CopyResult<usize> {
         let (base, below) = pattern.split_once("/./").unwrap_or(("", pattern));
-        let below = below.trim_matches('/');
-        let include = Matcher::new(&[below])?;
+        let below = clean(below).join("/");
+        let include = Matcher::new(&[&below])?;
         let mut count = 0;
         for base in Self::sources(from.tree, base)? {
             let real = resolve(from.tree, &base.to_bytes(), true)?;
@@ -269,12 +279,12 @@ impl<'a, 'b> Copier<'a, 'b> {
             if !stat.is_some_and(|stat| stat.kind.is_directory()) {
                 continue;
             }
-            let target = self.prepare(true, None)?;
-            let all = below.is_empty() || below == ".";
+            let target = self.prepare(true, None, self.maker())?;
+            let all = below.is_empty();
             count += self.copy_included(from, &real, &target, b"", &include, &ParentMatches::default(), all)?;
         }
         if count == 0 && !has_wildcards(pattern) {
-            return Err(CopyError::NotFound { path: format!("/{}", pattern.trim_start_matches('/')) });
+            return Err(CopyError::NotFound { path: format!("/{}", clean(pattern).join("/")) });
         }
         Ok(count)
     }
@@ -346,16 +356,17 @@ impl<'a, 'b> Copier<'a, 'b> {
         let name = Name::new(name.rsplit('/').next().unwrap_or(name).as_bytes()).map_err(|error| {
             CopyError::Unrepresentable { path: RelPath::root(), detail: format!("{name:?}: {error}") }
         })?;
-        let target = self.prepare(false, Some(&name))?;
+        let target = self.prepare(false, Some(&name), self.maker())?;
         let permissions = self.rules.mode.as_ref().map_or(permissions, |mode| mode.apply(permissions, false));
         let kind = NewKind::File { size: data.len() as u64, content: Content::Inline(data) };
-        let entry = NewEntry { kind, permissions, owner: self.maker(), mtime, xattrs: Vec::new() };
+        let entry =
+            NewEntry { kind, permissions, owner: self.rules.owner.unwrap_or_default(), mtime, xattrs: Vec::new() };
         self.destination.put(target, entry)
     }
 
-    /// The target as a directory that is made when it is missing; for archives.
+    /// The target as a directory that is made when it is missing; for archives, which `--chmod` is not about.
     pub(super) fn target_directory(&mut self) -> CopyResult<RelPath> {
-        self.prepare(true, None)
+        self.prepare(true, None, self.rules.owner.unwrap_or_default().into())
     }
 
     pub(super) fn destination(&mut self) -> &mut Destination<'a> {
@@ -379,21 +390,29 @@ fn join(below: &[u8], name: &[u8]) -> Vec<u8> {
 
 /// A source as messages show it: the way it was written, unless a wildcard found it.
 fn shown(source: &RelPath, written: &str) -> String {
-    if has_wildcards(written) { source.to_string() } else { format!("/{}", written.trim_start_matches('/')) }
+    if has_wildcards(written) { source.to_string() } else { format!("/{}", clean(written).join("/")) }
+}
+
+/// The components of a source as it is written. `..` takes away the component before it, whatever that is in the tree, and nothing
+/// at the root: `../a` is `a`, as in BuildKit.
+fn clean(pattern: &str) -> Vec<&str> {
+    let mut components = Vec::new();
+    for component in pattern.split('/') {
+        match component {
+            "" | "." => {}
+            ".." => drop(components.pop()),
+            other => components.push(other),
+        }
+    }
+    components
 }
 
 /// The part of a pattern before the first component with a wildcard, and the components from there on.
 fn split_wildcards(pattern: &str) -> (String, Vec<String>) {
-    let mut fixed = Vec::new();
-    let mut wild = Vec::new();
-    for component in pattern.split('/').filter(|component| !component.is_empty() && *component != ".") {
-        if wild.is_empty() && !has_wildcards(component) {
-            fixed.push(component);
-        } else {
-            wild.push(component.to_owned());
-        }
-    }
-    (fixed.join("/"), wild)
+    let components = clean(pattern);
+    let first = components.iter().position(|component| has_wildcards(component)).unwrap_or(components.len());
+    let (fixed, wild) = components.split_at(first);
+    (fixed.join("/"), wild.iter().map(|&component| component.to_owned()).collect())
 }
 
 /// A path without the backslashes that kept its characters from being wildcards.

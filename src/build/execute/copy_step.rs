@@ -66,9 +66,6 @@ pub(super) fn copy(
     let mut destination = Destination::new(stage, now(work));
     let mut copier = Copier::new(&mut destination, &rules, &action.destination);
     check_sources(transfer, step, &inputs)?;
-    if needs_directory(transfer, &inputs)? {
-        copier.require_directory()?;
-    }
     for source in &transfer.sources {
         match source {
             CopySource::Inline(heredoc) => {
@@ -110,7 +107,8 @@ fn rules(stage: &dyn Tree, transfer: &Transfer) -> BuildResult<Rules> {
         owner: chown.map(|text| resolve_owner(stage, text)).transpose()?,
         mode: chmod.map(ModeChange::parse).transpose()?,
         exclude: Matcher::new(&transfer.exclude).map_err(crate::build::copy::CopyError::from)?,
-        link: transfer.link,
+        // With --chmod BuildKit copies as if --link were not there.
+        link: transfer.link && chmod.is_none(),
         parents: transfer.parents,
     })
 }
@@ -119,7 +117,7 @@ fn is_url(text: &str) -> bool {
     text.starts_with("http://") || text.starts_with("https://")
 }
 
-/// Refuses what would lead out of the context, and sources of kinds that are not supported.
+/// Refuses sources of kinds that are not supported.
 fn check_sources(transfer: &Transfer, step: &Step, inputs: &Inputs) -> BuildResult<()> {
     let refuse =
         |path: &str, message: String| Err(BuildError::Step(Box::new(step.instruction.diagnostic_at(path, message))));
@@ -129,22 +127,8 @@ fn check_sources(transfer: &Transfer, step: &Step, inputs: &Inputs) -> BuildResu
         if is_git(path) {
             return refuse(path, format!("{path}: sources in git repositories are not supported"));
         }
-        if is_url(path) {
-            if copy {
-                return refuse(path, "source can't be a URL for COPY".to_owned());
-            }
-            continue;
-        }
-        let mut depth = 0_i32;
-        for part in path.split('/') {
-            depth += match part {
-                "" | "." => 0,
-                ".." => -1,
-                _ => 1,
-            };
-            if depth < 0 && transfer.from.is_none() {
-                return refuse(path, format!("forbidden path outside the build context: {path}"));
-            }
+        if copy && is_url(path) {
+            return refuse(path, "source can't be a URL for COPY".to_owned());
         }
     }
     debug_assert!(!inputs.trees.is_empty());
@@ -157,19 +141,6 @@ fn is_git(path: &str) -> bool {
         || path.starts_with("git://")
         || path.starts_with("ssh://")
         || (is_url(path) && without_fragment.rsplit_once('.').is_some_and(|(_, end)| end == "git"))
-}
-
-/// Whether the instruction copies more than one file, so that they must go into a directory.
-fn needs_directory(transfer: &Transfer, inputs: &Inputs) -> BuildResult<bool> {
-    if transfer.sources.len() > 1 {
-        return Ok(true);
-    }
-    let Some(CopySource::Path(pattern)) = transfer.sources.first() else { return Ok(false) };
-    if is_url(pattern) || transfer.parents || !crate::build::context::has_wildcards(pattern) {
-        return Ok(false);
-    }
-    let Some(tree) = inputs.trees.first() else { return Ok(false) };
-    Ok(Copier::sources(&**tree, pattern)?.len() > 1)
 }
 
 /// Unpacks the archives among what `pattern` names and copies the rest; false when there is no archive.

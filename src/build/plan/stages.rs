@@ -326,7 +326,11 @@ impl Planner<'_> {
 
     fn start(&mut self, base: &Origin, stage: &Stage) -> Result<(StageState, Vec<String>), Diagnostic> {
         Ok(match base {
-            Origin::Scratch => StageState::of_image(ImageConfig::new(&self.settings.platform)),
+            Origin::Scratch => {
+                let mut config = ImageConfig::new(&self.settings.platform);
+                config.config.working_dir = Some("/".to_owned());
+                StageState::of_image(config)
+            }
             Origin::Image(reference) => {
                 let config = self.images.config(reference);
                 StageState::of_image(config.map_err(|message| stage.from.diagnostic_at(reference, message))?)
