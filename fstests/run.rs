@@ -1,8 +1,9 @@
 //! `run` and `exec`: containers of images, as root, as a user with subordinate ids and as one without.
 
 use crate::support::{Done, Need, Scene};
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 const NEEDS: &[Need] = &[Need::Root, Need::Fuse, Need::UserNamespace, Need::Program("busybox")];
@@ -306,6 +307,122 @@ fn nothing_survives_the_runner() {
         assert!(runner.home.join("store/containers/doomed/upper").is_dir());
         runner.command(&["rm", "doomed"]).ok();
     }
+}
+
+/// A command that gives back what it is told, line by line, until it is told no more.
+struct Echo {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Echo {
+    fn start(run: crate::support::Run) -> Self {
+        let mut child = run.command().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("started");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let mut echo = Self { input: child.stdin.take(), child, output };
+        echo.answers();
+        echo
+    }
+
+    #[track_caller]
+    fn answers(&mut self) {
+        writeln!(self.input.as_ref().expect("not ended"), "word").expect("written");
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("read");
+        assert_eq!(line, "word\n");
+    }
+
+    #[track_caller]
+    fn end(mut self) {
+        self.answers();
+        self.input = None;
+        assert!(self.child.wait().expect("reaped").success());
+    }
+}
+
+/// A mount of the host that was there before a container is none of its business: it ends when it is unmounted.
+struct Other<'a> {
+    host: Runner<'a>,
+    point: PathBuf,
+}
+
+impl<'a> Other<'a> {
+    fn new(scene: &'a Scene) -> Self {
+        let other = Self { host: Runner::new(scene, None), point: scene.dir("mnt") };
+        other.mount();
+        other
+    }
+
+    #[track_caller]
+    fn mount(&self) {
+        self.host.command(&["mount", "--rw", "--name", "other", "box"]).arg(&self.point).ok();
+    }
+
+    /// The end of the server is waited for, and an upper that is still used would be refused.
+    #[track_caller]
+    fn unmounts_and_mounts(&self) {
+        let done = self.host.command(&["umount"]).arg(&self.point).ok();
+        assert_eq!(done.error_text(), "", "the server has ended");
+        self.mount();
+    }
+}
+
+#[test]
+fn regression_a_container_keeps_no_mount_of_the_host() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    let other = Other::new(&scene);
+    for &who in ALL {
+        let runner = Runner::new(&scene, who);
+        let run = Echo::start(runner.command(&["run", "--rm", "-i", "--name", "holder", "box", "cat"]));
+        while !runner.home.join("store/containers/holder/running.json").exists() {
+            std::thread::yield_now();
+        }
+        let exec = Echo::start(runner.command(&["exec", "-i", "holder", "cat"]));
+        other.unmounts_and_mounts();
+        exec.end();
+        run.end();
+    }
+    other.host.command(&["umount"]).arg(&other.point).ok();
+}
+
+#[test]
+fn regression_a_build_keeps_no_mount_of_the_host() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    let other = Other::new(&scene);
+    for &who in ALL {
+        let runner = Runner::new(&scene, who);
+        let context = runner.home.join("context");
+        std::fs::create_dir(&context).expect("a directory");
+        std::fs::write(context.join("Dockerfile"), "FROM box\nRUN mkfifo /f; echo wait''ing; cat /f\n")
+            .expect("written");
+        let mut command = runner.command(&["build", "-t", "built"]).arg(&context).command();
+        let mut build = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started");
+        let told = BufReader::new(build.stderr.take().expect("piped"));
+        let waiting = |line: std::io::Result<String>| line.expect("read").contains("waiting");
+        assert!(told.lines().any(waiting), "{who:?}: the step has ended");
+        other.unmounts_and_mounts();
+        assert!(build.try_wait().expect("a state").is_none(), "{who:?}: the step goes on");
+        build.kill().expect("killed");
+        build.wait().expect("reaped");
+    }
+    other.host.command(&["umount"]).arg(&other.point).ok();
+    let left = Instant::now();
+    while !scene.processes().is_empty() {
+        assert!(left.elapsed() < Duration::from_secs(20), "{:?}", scene.processes());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn regression_an_oci_runtime_of_roots_keeps_no_mount_of_the_host() {
+    let needs = [Need::Root, Need::Fuse, Need::Program("busybox"), Need::Program("runc")];
+    let Some(scene) = Scene::begin(&needs) else { return };
+    let other = Other::new(&scene);
+    let run = Echo::start(other.host.command(&["run", "--rm", "-i", "--runtime", "runc", "box", "cat"]));
+    other.unmounts_and_mounts();
+    run.end();
+    other.host.command(&["umount"]).arg(&other.point).ok();
 }
 
 #[test]

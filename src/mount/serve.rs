@@ -1,11 +1,11 @@
 //! The life of a mount: from a filesystem and a mount point to its end.
 
 use super::attach::{Attached, attach, detach};
-use super::registry::{absolute, mount_lines};
+use super::registry::absolute;
 use super::{MountError, MountOptions, MountRecord, Registry, background, control, tuning};
 use crate::fs::LayerFs;
 use crate::fuse::{Server, ServerOptions};
-use crate::sys::SignalSet;
+use crate::sys::{SignalSet, mount_lines};
 use log::{info, warn};
 use std::io;
 use std::os::unix::net::UnixListener;

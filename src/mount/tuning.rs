@@ -18,5 +18,5 @@ pub(super) fn raise_read_ahead(mount_point: &Path) {
 /// The `major:minor` of what is mounted on `mount_point`, without touching the mount.
 pub(super) fn device_of(mount_point: &Path) -> Option<String> {
     let table = std::fs::read("/proc/self/mountinfo").ok()?;
-    super::registry::mount_lines(&table).filter(|line| line.mount_point == mount_point).last().map(|line| line.device)
+    crate::sys::mount_lines(&table).filter(|line| line.mount_point == mount_point).last().map(|line| line.device)
 }

@@ -1,8 +1,9 @@
 //! Ending a mount from outside.
 
 use super::control::{self, Request, Response};
-use super::registry::{absolute, mount_lines};
+use super::registry::absolute;
 use super::{MountError, MountRecord, Registry, attach};
+use crate::sys::mount_lines;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io::Read;

@@ -8,7 +8,7 @@ use super::protocol::{Failure, Order, Report, SYNCED, Trying, receive, send};
 use super::resolve::Stub;
 use super::root;
 use super::spec::{Network, Spec};
-use super::stage::read_spec;
+use super::stage::{detach_mounts, mount_fuse, read_spec};
 use crate::sys::namespace::{Fork, fork, inherited, loopback_up, unshare};
 use crate::sys::spawn::{Ended, read_signal, reap, send_signal, signals_as_descriptor};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -17,12 +17,21 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal};
 use rustix::thread::UnshareFlags;
+use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::time::Instant;
 
-/// Where the mount points that were made are reported.
-pub(super) const STUBS: RawFd = 60;
+/// Where what was made is reported to the stage.
+pub(super) const MADE: RawFd = 60;
+
+/// What was made, for the stage.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Made {
+    /// The root, a descriptor of which comes along: as it is, whatever the container may do to it.
+    Root,
+    Stub(Stub),
+}
 
 /// The exit code of a process that was killed with everything inside.
 const KILLED: i32 = 137;
@@ -35,6 +44,8 @@ pub(super) fn main(control: &OwnedFd) -> Result<i32, Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).trying(what)?;
     let signals = signals_as_descriptor().trying(what)?;
     unshare(UnshareFlags::NEWNS).trying(|| "make a mount namespace".into())?;
+    detach_mounts()?;
+    mount_fuse(&spec, control)?;
     enter_root(&spec, control)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).trying(what)?;
     rustix::system::sethostname(spec.hostname.as_bytes()).trying(|| format!("set the host name {}", spec.hostname))?;
@@ -69,12 +80,17 @@ pub(super) fn wait_for_go(control: &OwnedFd) -> Result<(), Failure> {
 
 /// What had to be made in the root is told whether all went well or not: it is taken away at the end.
 fn enter_root(spec: &Spec, control: &OwnedFd) -> Result<(), Failure> {
-    let report = inherited(STUBS).trying(|| "prepare init".into())?;
+    let stage = inherited(MADE).trying(|| "prepare init".into())?;
+    let seen = root::clone_root(spec)?;
+    send(&stage, &Made::Root, Some(seen.as_fd())).trying(|| "hand over the root".into())?;
+    drop(seen);
     let mut stubs = Vec::new();
     let entered = root::enter(spec, &mut stubs);
-    let noted = serde_json::to_writer(std::fs::File::from(report), &stubs);
+    // The stage first: it is there also when the starter is not.
+    for stub in &stubs {
+        send(&stage, &Made::Stub(stub.clone()), None).trying(|| "report the mount points".into())?;
+    }
     entered?;
-    noted.map_err(|_| Failure::new("report the mount points", Errno::IO))?;
     tell_mount_points(control, &stubs)
 }
 

@@ -1,21 +1,19 @@
 //! A further command in a container that runs: its namespaces are joined instead of made.
-//!
-//! Our own program must not be reachable from inside as a file that can be written (a program of the container that begins with
-//! `#!/proc/self/exe` makes the kernel execute it there): it is a read-only mount where the caller may make one, else a sealed copy in memory.
 
 use super::account::{self, Databases};
 use super::init::{run_command, wait_for_go};
+use super::program::{own_program, start_again};
 use super::protocol::{CONTROL, Failure, Report, SPECIFICATION, Trying, send};
 use super::spec::{Root, Spec};
-use super::stage::{become_root, code_of, own_program, read_spec, start_again};
+use super::stage::{become_root, code_of, read_spec};
 use crate::sys::namespace::{Fork, fork};
 use crate::sys::spawn::{reap, signals_as_descriptor};
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Pid, PidfdFlags, Signal, pidfd_open, set_dumpable_behavior, set_parent_process_death_signal,
 };
-use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -24,10 +22,8 @@ pub(super) const JOINED: &str = "joined";
 
 /// In the stage: begins again, from where our own program is safe. Returns only on failure.
 pub(super) fn main(control: &OwnedFd, specification: &OwnedFd) -> Result<i32, Failure> {
-    let program = match own_program() {
-        Ok(program) => program,
-        Err(_) => copy_in_memory()?,
-    };
+    // The container's user namespace cannot be joined for this: from inside our own program must not be found.
+    let program = own_program(UnshareFlags::NEWUSER)?;
     Err(start_again(&program, JOINED, &[(control, CONTROL), (specification, SPECIFICATION)]))
 }
 
@@ -116,16 +112,4 @@ fn join_namespaces(init: i32) -> Result<(), Failure> {
     }
     set_dumpable_behavior(DumpableBehavior::NotDumpable).trying(what)?;
     move_into_thread_name_spaces(process.as_fd(), all).trying(what)
-}
-
-/// Our own program in a sealed memory file.
-fn copy_in_memory() -> Result<OwnedFd, Failure> {
-    let what = || "copy our own program".to_owned();
-    let mut from = std::fs::File::open("/proc/self/exe").trying(what)?;
-    let copy = rustix::fs::memfd_create("layerfs", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).trying(what)?;
-    let mut copy = std::fs::File::from(copy);
-    std::io::copy(&mut from, &mut copy).trying(what)?;
-    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    rustix::fs::fcntl_add_seals(&copy, seals).trying(what)?;
-    Ok(copy.into())
 }

@@ -25,6 +25,7 @@ mod join;
 mod launch;
 mod limits;
 mod oci;
+mod program;
 mod protocol;
 mod resolve;
 mod root;

@@ -5,13 +5,14 @@
 
 use super::init::{tell_mount_points, watch};
 use super::protocol::{Failure, Report, Trying, send};
-use super::resolve::{RootDir, Stub, TargetKind};
+use super::resolve::{RootDir, Stub, TargetKind, remove_stubs};
 use super::seccomp::{Policy, as_oci};
 use super::spec::{Identity, Mount, Network, Source, Spec};
+use crate::sys::mount_lines;
 use crate::sys::namespace::{Fork, fork};
 use crate::sys::spawn::{close_on_exec_from, reset_signals, signals_as_descriptor};
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::MountFlags;
+use rustix::mount::{MountFlags, UnmountFlags};
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -35,6 +36,7 @@ pub(super) fn main(runtime: &OsStr, spec: &Spec, control: &OwnedFd) -> Result<i3
     if spec.terminal.is_some() {
         return Err(refused("give a terminal to a container of an OCI runtime"));
     }
+    let_go(runtime, spec);
     let what = || format!("open the root {}", spec.root.path().display());
     let root = rustix::fs::open(spec.root.path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let root = root.and_then(RootDir::new).trying(what)?;
@@ -42,8 +44,40 @@ pub(super) fn main(runtime: &OsStr, spec: &Spec, control: &OwnedFd) -> Result<i3
     let code = mount_points(&root, spec, &mut stubs)
         .and_then(|()| tell_mount_points(control, &stubs))
         .and_then(|()| carry_out(runtime, spec, control));
-    root.remove_stubs(&stubs);
+    remove_stubs(root.fd(), &stubs);
     code
+}
+
+/// Takes off, in the stage's own mount namespace, the host's FUSE mounts that neither the runtime nor the container has to do with: the runtime
+/// lives in this namespace as long as the container, and the server of a mount as long as its last copy.
+fn let_go(runtime: &OsStr, spec: &Spec) {
+    let canonical = |paths: Vec<PathBuf>| -> Vec<PathBuf> {
+        // What is not there is not needed.
+        paths.iter().filter_map(|path| path.canonicalize().ok()).collect()
+    };
+    let volumes = spec.mounts.iter().filter_map(|mount| match &mount.source {
+        Source::Host(path) => Some(PathBuf::from(path)),
+        _ => None,
+    });
+    let shown = canonical(std::iter::once(PathBuf::from(spec.root.path())).chain(volumes).collect());
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr", "/etc", "/run", "/dev", "/proc", "/sys"].map(PathBuf::from);
+    let own = [PathBuf::from(runtime), std::env::temp_dir()];
+    let used = canonical(std::env::split_paths(&search).chain(system).chain(own).collect());
+    let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    for line in mount_lines(&table).filter(|line| line.kind.starts_with("fuse.") || line.kind == "fuse") {
+        let point = &line.mount_point;
+        // What lies below a directory that is shown is shown as well.
+        let needed = shown.iter().chain(&used).any(|path| path.starts_with(point))
+            || shown.iter().any(|path| point.starts_with(path));
+        if needed {
+            continue;
+        }
+        // In a user namespace the kernel lets nobody take off what came from outside.
+        if let Err(error) = rustix::mount::unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            log::debug!("{} is kept: {error}", point.display());
+        }
+    }
 }
 
 /// Makes what the runtime would make, so that it is known what has to be taken away.
@@ -133,7 +167,7 @@ impl Bundle {
 impl Drop for Bundle {
     fn drop(&mut self) {
         // Where the mount failed there is none to take off.
-        let _ = rustix::mount::unmount(&self.on, rustix::mount::UnmountFlags::DETACH);
+        let _ = rustix::mount::unmount(&self.on, UnmountFlags::DETACH);
         if let Err(error) = fs::remove_dir(&self.on) {
             log::debug!("{}: {error}", self.on.display());
         }

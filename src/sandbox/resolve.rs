@@ -4,7 +4,7 @@
 //! kernel resolve as if the root were `/`; what is missing is made one component at a time, by descriptor of its parent, so that
 //! nothing can be swapped between the look and the act.
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
 use rustix::io::{Errno, Result};
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
@@ -140,37 +140,37 @@ impl RootDir {
         }
         open_in(parent.as_fd(), name, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
     }
+}
 
-    /// Takes away the stubs that are still as they were made, and gives their parents back the time they had.
-    pub(super) fn remove_stubs(&self, stubs: &[Stub]) {
-        for stub in stubs.iter().rev() {
-            if let Err(error) = self.remove_stub(stub) {
-                log::debug!("mount point {}/{} is left behind: {error}", stub.parent.display(), stub.name.display());
-            }
+/// Takes away the stubs in `root` that are still as they were made, and gives their parents back the time they had.
+///
+/// Everything goes by descriptor: the caller may be where neither the root nor /proc has a path.
+pub(super) fn remove_stubs(root: BorrowedFd<'_>, stubs: &[Stub]) {
+    for stub in stubs.iter().rev() {
+        if let Err(error) = remove_stub(root, stub) {
+            log::debug!("mount point {}/{} is left behind: {error}", stub.parent.display(), stub.name.display());
         }
     }
+}
 
-    fn remove_stub(&self, stub: &Stub) -> Result<()> {
-        let parent = self.open_plain(if stub.parent.is_empty() { OsStr::new("/") } else { &stub.parent })?;
-        let found = rustix::fs::statat(&parent, &stub.name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let kind = FileType::from_raw_mode(found.st_mode);
-        let untouched = if stub.directory {
-            kind == FileType::Directory
-        } else {
-            kind == FileType::RegularFile && found.st_size == 0
-        };
-        if !untouched {
-            return Ok(());
-        }
-        let now = modified(&parent)?;
-        rustix::fs::unlinkat(&parent, &stub.name, if stub.directory { AtFlags::REMOVEDIR } else { AtFlags::empty() })?;
-        let (seconds, nanoseconds) = if now == stub.after { stub.before } else { now };
-        let times = Timestamps {
-            last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
-            last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds as _ },
-        };
-        rustix::fs::utimensat(CWD, fd_path(&parent), &times, AtFlags::empty())
+fn remove_stub(root: BorrowedFd<'_>, stub: &Stub) -> Result<()> {
+    let parent = if stub.parent.is_empty() { OsStr::new("/") } else { &stub.parent };
+    let parent = open_in(root, parent, ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS)?;
+    let found = rustix::fs::statat(&parent, &stub.name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let kind = FileType::from_raw_mode(found.st_mode);
+    let untouched =
+        if stub.directory { kind == FileType::Directory } else { kind == FileType::RegularFile && found.st_size == 0 };
+    if !untouched {
+        return Ok(());
     }
+    let now = modified(&parent)?;
+    rustix::fs::unlinkat(&parent, &stub.name, if stub.directory { AtFlags::REMOVEDIR } else { AtFlags::empty() })?;
+    let (seconds, nanoseconds) = if now == stub.after { stub.before } else { now };
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+        last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds as _ },
+    };
+    rustix::fs::utimensat(&parent, "", &times, AtFlags::EMPTY_PATH)
 }
 
 /// Where the link `name` in the directory at `parent` leads, as a path inside the root.
@@ -238,7 +238,7 @@ mod tests {
         root.ensure(OsStr::new("/a/b/file"), TargetKind::File, &mut stubs).expect("made");
         assert_eq!(stubs.len(), 3);
         assert!(dir.path().join("a/b/file").is_file());
-        root.remove_stubs(&stubs);
+        remove_stubs(root.fd(), &stubs);
         assert!(!dir.path().join("a").exists());
         assert_eq!(fs::metadata(dir.path()).expect("root").modified().expect("time"), before);
     }
@@ -249,7 +249,7 @@ mod tests {
         let mut stubs = Vec::new();
         root.ensure(OsStr::new("/a/file"), TargetKind::File, &mut stubs).expect("made");
         fs::write(dir.path().join("a/file"), "content").expect("written");
-        root.remove_stubs(&stubs);
+        remove_stubs(root.fd(), &stubs);
         assert_eq!(fs::read(dir.path().join("a/file")).expect("still there"), b"content");
     }
 

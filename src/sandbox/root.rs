@@ -17,8 +17,8 @@ use crate::sys::namespace::{MountAttributes, add_mount_attributes};
 use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -47,12 +47,11 @@ const SHM_SIZE: u64 = 64 << 20;
 /// The group of terminals, where the container has it.
 const TTY_GROUP: u32 = 5;
 
-/// Makes the mounts and moves into the new root. The calling process has a mount namespace of its own and is the first of its pid namespace.
+/// Makes the mounts and moves into the new root. The calling process has a mount namespace of its own, of which nothing reaches the host's, and is
+/// the first of its pid namespace.
 ///
 /// `stubs` gets the mount points that had to be made in the root, also on failure.
 pub(super) fn enter(spec: &Spec, stubs: &mut Vec<Stub>) -> Done {
-    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-        .trying(|| "detach the mounts from the host's".into())?;
     let sources = spec.mounts.iter().map(open_source).collect::<Done<Vec<_>>>()?;
     let devices = DEVICES.iter().map(|name| clone_tree(format!("/dev/{name}"))).collect::<Done<Vec<_>>>()?;
     let root = mount_root(spec)?;
@@ -72,6 +71,18 @@ pub(super) fn bind_console(slave: &OwnedFd) -> Done {
     let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let console = rustix::fs::open("/dev/console", flags, Mode::from_raw_mode(0o600)).trying(what)?;
     attach(&clone_tree(OsStr::from_bytes(path.to_bytes()))?, &console).trying(what)
+}
+
+/// The root in a mount that lies nowhere, for who is to reach it from outside when the container has ended.
+pub(super) fn clone_root(spec: &Spec) -> Done<OwnedFd> {
+    let path = spec.root.path();
+    let tree =
+        clone_tree(path).map_err(|failure| Failure { what: format!("open the root {}", path.display()), ..failure })?;
+    match rustix::fs::fstat(&tree).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+        Ok(FileType::Directory) => Ok(tree),
+        Ok(_) => Err(Failure::new(format!("open the root {}", path.display()), Errno::NOTDIR)),
+        Err(error) => Err(Failure::new(format!("look at the root {}", path.display()), error)),
+    }
 }
 
 /// A copy of the mount tree at the root's directory, put on top of it: pivot_root(2) wants a mount.

@@ -2,25 +2,29 @@
 //!
 //! It stays outside the pid namespace, so that it outlives everything inside and can take away the mount points that were made.
 //! It runs in a program of its own, started afresh, and has one thread: fork is safe in it, whatever threads the starter has.
+//!
+//! It stays in the host's mount namespace as well. In one of its own it would have a copy of every mount the host had at that time, and keep
+//! them alive as long as the container runs: a FUSE server ends with the last copy of its mount. Init has such a copy until it has changed its
+//! root; for the end it gives the stage a descriptor of the container's root, by which mount points are taken away without any mount.
 
-use super::init;
+use super::init::{self, Made};
 use super::join;
 use super::limits::ControlGroup;
 use super::oci;
+use super::program::{own_program, start_again};
 use super::protocol::{CONTROL, Failure, Order, Report, SPECIFICATION, Trying, receive, send};
-use super::resolve::{RootDir, Stub};
+use super::resolve::remove_stubs;
 use super::spec::{Identity, Network, Root, Spec};
 use super::task;
-use crate::sys::namespace::{Fork, MountAttributes, add_mount_attributes, fork, inherited, unshare};
-use crate::sys::spawn::{Ended, close_on_exec_from, exec_fd, keep_as, reap};
-use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MountPropagationFlags, OpenTreeFlags, mount_change, open_tree};
-use rustix::net::RecvFlags;
+use crate::sys::namespace::{Fork, fork, inherited, unshare};
+use crate::sys::spawn::{Ended, close_on_exec_from, reap};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 use rustix::thread::UnshareFlags;
 use std::ffi::{CString, OsString};
 use std::io::{Read, Seek};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// The hidden verb by which the program runs as a part of a sandbox.
 pub const VERB: &str = "sandbox-init";
@@ -79,36 +83,48 @@ fn main(control: &OwnedFd) -> Result<i32, Failure> {
         make_user_namespace(&spec, control)?;
         return task::main(work, control);
     }
-    make_namespaces(&spec, control)?;
-    mount_fuse(&spec, control)?;
+    make_user_namespace(&spec, control)?;
     if let Some(runtime) = &spec.runtime {
+        unshare(UnshareFlags::NEWNS).trying(|| "make a mount namespace".into())?;
+        detach_mounts()?;
+        mount_fuse(&spec, control)?;
         return oci::main(runtime, &spec, control);
     }
-    let what = || format!("open the root {}", spec.root.path().display());
-    let root = rustix::fs::open(spec.root.path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .trying(what)?;
-    let root = RootDir::new(root).trying(what)?;
-    let (stubs, stubs_in) =
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).trying(|| "make a pipe".into())?;
-    let program = own_program()?;
+    oversee(&spec, &specification, control)
+}
+
+/// Starts init, waits for its end and takes away what it made in the root.
+fn oversee(spec: &Spec, specification: &OwnedFd, control: &OwnedFd) -> Result<i32, Failure> {
+    let (made, made_in) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .trying(|| "make a pair of sockets".into())?;
+    // Before there is a pid namespace, whose first process a child would be.
+    let program = own_program(UnshareFlags::empty())?;
+    make_namespaces(spec)?;
     let pid = match fork().trying(|| "fork".into())? {
         Fork::Child => {
-            drop(stubs);
-            let handed = [(control, CONTROL), (&specification, SPECIFICATION), (&stubs_in, init::STUBS)];
+            drop(made);
+            let handed = [(control, CONTROL), (specification, SPECIFICATION), (&made_in, init::MADE)];
             return Err(start_again(&program, FIRST, &handed));
         }
         Fork::Parent(pid) => pid,
     };
-    drop(stubs_in);
+    drop((made_in, program));
     // A starter that is gone gives no order to go on: init ends by itself, and what it made is taken away all the same.
     let reported = send(control, &Report::Init(pid), None).trying(|| "report init".into());
-    let mut noted = Vec::new();
-    // The pipe ends when init has said what it made, or with init.
-    std::fs::File::from(stubs).read_to_end(&mut noted).trying(|| "read what was made".into())?;
+    let (mut root, mut stubs) = (None, Vec::new());
+    // It ends when init has said what it made, or with init.
+    while let Some((made, descriptor)) = receive(&made, RecvFlags::empty()).trying(|| "read what was made".into())? {
+        match made {
+            Made::Root => root = descriptor,
+            Made::Stub(stub) => stubs.push(stub),
+        }
+    }
     let ended = reap(pid, true).trying(|| "wait for init".into())?;
     // The starter may have been killed; otherwise it finds them gone.
     drop(ControlGroup::left_by(pid));
-    root.remove_stubs(&serde_json::from_slice::<Vec<Stub>>(&noted).unwrap_or_default());
+    if let Some(root) = root {
+        remove_stubs(root.as_fd(), &stubs);
+    }
     reported?;
     Ok(code_of(ended.map(|(_, ended)| ended)))
 }
@@ -135,22 +151,17 @@ fn make_user_namespace(spec: &Spec, control: &OwnedFd) -> Result<(), Failure> {
     become_root(&spec.identity)
 }
 
-/// The user namespace first: it owns the others.
-fn make_namespaces(spec: &Spec, control: &OwnedFd) -> Result<(), Failure> {
-    make_user_namespace(spec, control)?;
-    if spec.runtime.is_some() {
-        unshare(UnshareFlags::NEWNS).trying(|| "make a mount namespace".into())?;
-        return detach_mounts();
-    }
-    let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+/// Those of everything inside but the mounts, after the user namespace, which owns them.
+fn make_namespaces(spec: &Spec) -> Result<(), Failure> {
+    let mut flags = UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
     if spec.network == Network::None {
         flags |= UnshareFlags::NEWNET;
     }
-    unshare(flags).trying(|| "make namespaces".into())?;
-    detach_mounts()
+    unshare(flags).trying(|| "make namespaces".into())
 }
 
-fn detach_mounts() -> Result<(), Failure> {
+/// Of what is mounted in the calling process's own mount namespace nothing reaches the host's.
+pub(super) fn detach_mounts() -> Result<(), Failure> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .trying(|| "detach the mounts from the host's".into())
 }
@@ -166,7 +177,7 @@ pub(super) fn become_root(identity: &Identity) -> Result<(), Failure> {
 }
 
 /// Mounts the root in this mount namespace, when the sandbox is to do that.
-fn mount_fuse(spec: &Spec, control: &OwnedFd) -> Result<(), Failure> {
+pub(super) fn mount_fuse(spec: &Spec, control: &OwnedFd) -> Result<(), Failure> {
     let Root::Fuse { at, source, subtype } = &spec.root else { return Ok(()) };
     let what = || format!("mount the root {}", at.display());
     let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
@@ -180,30 +191,4 @@ fn mount_fuse(spec: &Spec, control: &OwnedFd) -> Result<(), Failure> {
     let kind = format!("fuse.{subtype}");
     rustix::mount::mount(source.as_str(), at.as_os_str(), kind.as_str(), flags, options.as_c_str()).trying(what)?;
     send(control, &Report::Mounted, Some(device.as_fd())).trying(|| "hand over /dev/fuse".into())
-}
-
-/// This program through a read-only mount: /proc/PID/exe of the first process leads there, and who could write the file itself
-/// must not get to it from inside.
-pub(super) fn own_program() -> Result<OwnedFd, Failure> {
-    let what = || "open our own program".to_owned();
-    let path = rustix::fs::readlink("/proc/self/exe", Vec::new()).trying(what)?;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let clone = open_tree(CWD, path.as_c_str(), flags).trying(|| format!("clone {}", path.to_string_lossy()))?;
-    add_mount_attributes(clone.as_fd(), MountAttributes::READ_ONLY | MountAttributes::NOSUID, false).trying(what)?;
-    Ok(clone)
-}
-
-/// In a child: this program begins again as another part. Returns only on failure.
-pub(super) fn start_again(program: &OwnedFd, part: &str, descriptors: &[(&OwnedFd, RawFd)]) -> Failure {
-    for (fd, number) in descriptors {
-        if let Err(error) = keep_as(fd.as_fd(), *number) {
-            return Failure::new("hand over descriptors", error);
-        }
-    }
-    let argv = ["layerfs", VERB, part].map(|word| CString::new(word).unwrap_or_default());
-    let env: Vec<CString> = std::env::vars_os()
-        .filter(|(name, _)| name.as_bytes().starts_with(b"RUST_"))
-        .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
-        .collect();
-    Failure::new("start the next part", exec_fd(program.as_fd(), &argv, &env))
 }
