@@ -123,9 +123,8 @@ pub(super) fn receive<M: for<'a> Deserialize<'a>>(
     let received = loop {
         let mut slices = [IoSliceMut::new(&mut buffer)];
         match recvmsg(&socket, &mut slices, &mut ancillary, flags | RecvFlags::CMSG_CLOEXEC) {
-            Err(Errno::INTR) => {}
-            // A peer that died with unread messages resets the connection.
-            Err(Errno::CONNRESET) => return Ok(None),
+            // A peer that ended with messages unread resets the connection. That is told once, before what it had sent itself, which is read all the same.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
             other => break other?,
         }
     };
@@ -141,4 +140,22 @@ pub(super) fn receive<M: for<'a> Deserialize<'a>>(
     let bytes = buffer.get(..received.bytes).ok_or(Errno::MSGSIZE)?;
     let message = serde_json::from_slice(bytes).map_err(|_| Errno::BADMSG)?;
     Ok(Some((message, descriptor)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    #[test]
+    fn regression_the_last_words_of_who_has_not_read_ours_are_heard() {
+        let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+        let (ours, theirs) = pair.expect("a pair");
+        send(&ours, &Order::Go, None).expect("sent");
+        send(&theirs, &Report::Failed(Failure::new("die", Errno::IO)), None).expect("sent");
+        drop(theirs);
+        let heard = receive::<Report>(&ours, RecvFlags::empty()).expect("received");
+        assert!(matches!(heard, Some((Report::Failed(_), None))), "{heard:?}");
+        assert!(receive::<Report>(&ours, RecvFlags::empty()).expect("received").is_none());
+    }
 }
