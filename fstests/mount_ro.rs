@@ -53,7 +53,9 @@ impl Served {
         std::fs::write(&plan, parts.join("\n---\n")).expect("write the plan");
         let program = scene.run(std::env::current_exe().expect("this program"));
         let mut server = program.args(["--exact", "mount_ro::server_process"]).env(PLAN, &plan).spawn();
-        while !scene.mounts().iter().any(|mount| mount.point == point) {
+        let registry = Registry::open().expect("a registry");
+        // Not before it is recorded: who takes away a mount whose server is still agreeing with the kernel makes that fail.
+        while registry.find(&point).expect("the records").is_none() {
             assert!(server.try_wait().expect("a state").is_none(), "the server ended at once");
             std::thread::yield_now();
         }
@@ -75,11 +77,7 @@ impl Served {
 
     fn requests(&self) -> BTreeMap<String, u64> {
         let registry = Registry::open().expect("a registry");
-        let record = loop {
-            if let Some(record) = registry.find(&self.point).expect("the records") {
-                break record;
-            }
-        };
+        let record = registry.find(&self.point).expect("the records").expect("a record");
         match ask(&registry, &record, &ControlRequest::Stats).expect("an answer") {
             (ControlResponse::Stats(counts), _) => counts,
             (other, _) => panic!("{other:?}"),
