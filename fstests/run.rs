@@ -425,6 +425,32 @@ fn regression_an_oci_runtime_of_roots_keeps_no_mount_of_the_host() {
     other.host.command(&["umount"]).arg(&other.point).ok();
 }
 
+/// Nothing ran: the name is free for another try.
+#[test]
+fn regression_what_never_ran_leaves_no_container() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    for &who in ALL {
+        let runner = Runner::new(&scene, who);
+        let hinted = |arguments: &[&str], code, parts: &[&str]| {
+            let done = runner.command(arguments).output().fails(code, parts);
+            assert!(done.error_text().contains("\nhint: "), "{}", done.error_text());
+        };
+        hinted(&["run", "--name", "again", "-u", "nobody-here", "box", "true"], 125, &["no such user", "/etc/passwd"]);
+        hinted(&["run", "--name", "again", "-v", "name:/x", "box", "true"], 125, &["volume"]);
+        hinted(&["run", "--name", "again", "box", "no-such-program"], 127, &["no-such-program"]);
+        hinted(&["run", "--name", "again", "box", "/etc/passwd"], 126, &["/etc/passwd"]);
+        hinted(&["mount", "--rw", "--name", "again", "box", "/no/such/place"], 1, &["does not exist"]);
+        hinted(&["mount", "--rw", "box", "/proc"], 1, &["is in use"]);
+        let containers = runner.home.join("store/containers").read_dir().expect("the containers").count();
+        assert_eq!(containers, 0, "{who:?}: something is left");
+        assert_eq!(
+            output(&runner.run(&["--name", "again", "-h", "short", "box", "hostname"])),
+            (Some(0), "short\n".into())
+        );
+        hinted(&["exec", "again", "true"], 125, &["the container again is not running", "layerfs commit again"]);
+    }
+}
+
 #[test]
 fn an_oci_runtime_does_it_as_well() {
     let needs = [Need::Root, Need::Fuse, Need::UserNamespace, Need::Program("busybox"), Need::Program("runc")];

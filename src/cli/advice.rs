@@ -6,6 +6,8 @@ use crate::diff;
 use crate::image::ImageError;
 use crate::mount::MountError;
 use crate::oci::{InvalidDigest, InvalidDocument, InvalidReference};
+use crate::run::RunError;
+use crate::sandbox::SandboxError;
 use crate::store::StoreError;
 
 /// The advice that goes with the first failure in the chain that has any.
@@ -17,9 +19,36 @@ pub(super) fn of(error: &anyhow::Error) -> Option<String> {
         let reference = || cause.downcast_ref::<InvalidReference>().map(for_reference);
         let diff = || cause.downcast_ref::<diff::Error>().and_then(for_diff);
         let mount = || cause.downcast_ref::<MountError>().and_then(MountError::hint);
-        image.or_else(store).or_else(commit).or_else(diff).or_else(reference).or_else(mount)
+        let run = || cause.downcast_ref::<RunError>().and_then(for_run);
+        image.or_else(store).or_else(commit).or_else(diff).or_else(reference).or_else(mount).or_else(run)
     })
 }
+
+fn for_run(error: &RunError) -> Option<String> {
+    let text = match error {
+        RunError::NoCommand => "name one after the image: `layerfs run IMAGE COMMAND`",
+        RunError::Account(_) => ACCOUNTS,
+        RunError::Volume(..) => "-v takes HOST:CONTAINER[:ro], paths that begin with / (the host's also with ./ or ~/)",
+        // Looked up inside, hence told in words only.
+        RunError::Sandbox(SandboxError::Refused(what)) if what.starts_with("find the user") => ACCOUNTS,
+        RunError::Sandbox(SandboxError::Exec { reason, .. }) => match reason.kind() {
+            std::io::ErrorKind::NotFound => {
+                "a command is looked for inside of the container; a line for its shell is given as `sh -c 'LINE'`"
+            }
+            std::io::ErrorKind::PermissionDenied => "it is no program, or may not be executed by this user",
+            _ if reason.raw_os_error() == Some(libc::ENOEXEC) => {
+                "it is made for another platform, or is a script without a line `#!INTERPRETER`"
+            }
+            _ => return None,
+        },
+        RunError::Sandbox(_) | RunError::Io { .. } => return None,
+    };
+    Some(text.to_owned())
+}
+
+/// What does for a user that the image has no name for.
+const ACCOUNTS: &str =
+    "names are those of the image: `layerfs cat IMAGE:/etc/passwd`; -u also takes any number, UID[:GID]";
 
 /// A transparent error does not stand in the chain beside what it holds.
 fn for_commit(error: &commit::Error) -> Option<String> {

@@ -37,6 +37,11 @@ impl<T, E: Into<anyhow::Error>> WithHint<T> for Result<T, E> {
     }
 }
 
+/// Whether a hint goes with the error already.
+pub(super) fn is_hinted(error: &anyhow::Error) -> bool {
+    error.chain().any(<dyn std::error::Error>::is::<Hinted>)
+}
+
 /// Writes `error` and the hints in its chain, or the advice that goes with its kind, to standard error.
 pub(super) fn report(error: &anyhow::Error) {
     let hints: Vec<String> =

@@ -2,11 +2,11 @@
 
 use super::Global;
 use super::container_options::{ContainerOptions, variable};
-use super::error::report;
+use super::error::{WithHint, report};
 use super::run::code_of;
 use crate::run::{Attached, attend, block_signals, state};
 use crate::sandbox::{Capabilities, Identity, RemoteSink, Root, Sandbox, Spec};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -36,7 +36,11 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
 fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let signals = block_signals()?;
     let container = global.store()?.container(&args.name)?;
-    let Some(running) = state::read(&container.dir)? else { bail!("the container {} is not running", args.name) };
+    let Some(running) = state::read(&container.dir)? else {
+        let name = &args.name;
+        return Err(anyhow!("the container {name} is not running"))
+            .hint(format!("a container runs as long as its `layerfs run`; `layerfs commit {name} IMAGE` and a run of that go on from what it left"));
+    };
     let mut spec = Spec::new(Root::Running { init: running.init }, args.command.clone());
     spec.identity = running.identity;
     spec.account = Some(args.options.user.clone().unwrap_or(running.user));

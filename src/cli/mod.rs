@@ -230,7 +230,12 @@ fn init_log(verbose: u8) {
             builder.filter_module(module, log::LevelFilter::Debug);
         }
     }
-    builder.format(|line, record| {
+    // Whoever asked for nothing reads warnings as he reads errors. A server's log is read later, and wants the time.
+    let plain = verbose == 0 && std::env::var_os("RUST_LOG").is_none() && !crate::mount::background::is_background();
+    builder.format(move |line, record| {
+        if plain && record.level() == log::Level::Warn {
+            return writeln!(line, "layerfs: warning: {}", harmless(&record.args().to_string()));
+        }
         let (time, level) = (line.timestamp_seconds(), record.level());
         let style = line.default_level_style(level);
         let message = harmless(&record.args().to_string());

@@ -113,7 +113,12 @@ fn mount_writable(args: &Args, store: &Store, options: MountOptions) -> anyhow::
     if args.name.is_none() {
         writeln!(std::io::stdout(), "{}", named.name)?;
     }
-    serve(named.fs, &named.plan)?;
+    let served = serve(named.fs, &named.plan);
+    drop(named.lock);
+    if served.is_err() && named.fresh {
+        named::remove_unused(store, &named.name);
+    }
+    served?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -20,6 +20,19 @@ pub(super) struct Named {
     pub(super) name: String,
     pub(super) image: OpenImage,
     pub(super) lock: crate::store::ContainerLock,
+    /// Whether it was made for this.
+    pub(super) fresh: bool,
+}
+
+/// Removes the container `name`, which was made for a mount that has failed, unless something was written in it.
+pub(super) fn remove_unused(store: &Store, name: &str) {
+    let is_unused =
+        |container: &Container| std::fs::read_dir(container.upper()).is_ok_and(|mut entries| entries.next().is_none());
+    if store.container(name).is_ok_and(|container| is_unused(&container))
+        && let Err(error) = store.remove_container(name)
+    {
+        log::debug!("{name} is left behind: {error}");
+    }
 }
 
 /// Opens the writable mount `name` of `image`, made when there is none of that name; without a name it gets one.
@@ -64,7 +77,7 @@ pub(super) fn open(
         container: Some(container.dir.clone()),
         options,
     };
-    Ok(Named { fs: opened?, plan, name, image, lock })
+    Ok(Named { fs: opened?, plan, name, image, lock, fresh })
 }
 
 /// Who uses an image that is mounted on `mount_point`, as conflicts name it from any directory.

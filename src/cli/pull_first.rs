@@ -1,5 +1,6 @@
 //! `--pull`: a verb that needs an image fetches it first.
 
+use super::error::{WithHint, is_hinted};
 use super::progress::Bars;
 use super::registry_options::{RegistryOptions, told};
 use super::transfer::{Direction, Display};
@@ -59,7 +60,15 @@ impl PullArguments {
         let display = Display::new(Direction::Pull, false).on_stderr();
         let pulled = told(pull_first(store, &session, name, &options, &display));
         display.finish();
-        if policy == PullPolicy::Always { pulled } else { pulled.with_context(|| format!("no such image: {name}")) }
+        if policy == PullPolicy::Always {
+            return pulled;
+        }
+        match pulled.with_context(|| format!("no such image: {name}")) {
+            Err(error) if !is_hinted(&error) && super::advice::of(&error).is_none() => {
+                Err(error).hint("check the name (`layerfs images` lists what is here) and the way to its registry")
+            }
+            found => found,
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use crate::run::{Asked, Attached, Image, attend, block_signals, compose, parse_v
 use crate::sandbox::account::Databases;
 use crate::sandbox::{self, Root, Running, Sandbox, SharedSink, Spec};
 use crate::store::{Store, StoreError};
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,8 @@ const THREADS: usize = 4;
 /// What it changes stays under the container's name, for diff, commit and mount, unless --rm is given. The exit code is the command's; 125 when it
 /// could not be run at all, 126 when it cannot be executed, 127 when it is not there.
 #[derive(Debug, clap::Args)]
-#[command(trailing_var_arg = true)]
+// -h is --hostname here, as Docker has it.
+#[command(trailing_var_arg = true, disable_help_flag = true)]
 pub(super) struct Args {
     /// Remove the container with all its changes at the end
     #[arg(long)]
@@ -62,8 +64,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "PROGRAM")]
     runtime: Option<OsString>,
     /// Name that the container has for itself
-    #[arg(long)]
+    #[arg(short = 'h', long)]
     hostname: Option<String>,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
     /// Say more on standard error; -v is --volume here
     // Of the same name as the one of every verb, whose place it takes.
     #[arg(long, action = clap::ArgAction::Count)]
@@ -114,8 +119,10 @@ fn run_container(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let named =
         named::open(&store, &args.image, args.name.as_deref(), Path::new("/"), MountOptions::default(), args.rm)?;
     let name = named.name.clone();
-    let ended = run_in(args, &store, named, signals);
-    if args.rm
+    let begun = Cell::new(false);
+    let ended = run_in(args, &store, named, signals, &begun);
+    // Of what never ran nothing is to be kept, and the name is free for another try.
+    if (args.rm || (ended.is_err() && !begun.get()))
         && let Err(error) = store.remove_container(&name)
     {
         log::warn!("the container {name} was not removed: {error}");
@@ -132,7 +139,14 @@ fn check_name(store: &Store, name: &str) -> anyhow::Result<()> {
     }
 }
 
-fn run_in(args: &Args, store: &Store, named: Named, signals: crate::sys::SignalSet) -> anyhow::Result<u8> {
+/// Runs the command and tells in `begun` that it was started.
+fn run_in(
+    args: &Args,
+    store: &Store,
+    named: Named,
+    signals: crate::sys::SignalSet,
+    begun: &Cell<bool>,
+) -> anyhow::Result<u8> {
     let directory = store.container(&named.name)?.dir;
     let spec = specification(args, &named, &directory)?;
     let user = args.options.user.clone().unwrap_or_else(|| image_of(&named).user);
@@ -144,6 +158,7 @@ fn run_in(args: &Args, store: &Store, named: Named, signals: crate::sys::SignalS
     let attached = Attached { input: args.options.interactive };
     let owners = inside.ownership();
     let ended = attend(sandbox, attached, signals, |running| {
+        begun.set(true);
         let shared = owners.map(|owners| SharedSink::new(&directory, owners)).transpose();
         let shared = shared.inspect_err(|error| log::warn!("further commands will not keep owners: {error}"));
         let handle = running.handle();
@@ -214,7 +229,8 @@ fn asked(args: &Args, name: &str) -> anyhow::Result<Asked> {
     if let Some(cwd) = &options.workdir
         && !PathBuf::from(cwd).is_absolute()
     {
-        bail!("the working directory {cwd} must be an absolute path");
+        return Err(anyhow!("the working directory {cwd} must be an absolute path"))
+            .hint(format!("-w takes a path of the container that begins with /, such as /{cwd}"));
     }
     Ok(Asked {
         command: args.command.clone(),

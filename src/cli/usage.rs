@@ -44,7 +44,33 @@ fn told(text: &str) -> (String, Vec<String>) {
     if message.contains(": invalid reference format") {
         hints = vec![super::advice::REFERENCE.to_owned()];
     }
+    let verb = text.lines().find_map(|line| line.strip_prefix("Usage: ")?.split_whitespace().nth(1));
+    if verb == Some("run")
+        && let Some(hint) = instead(&message)
+    {
+        hints = vec![hint.to_owned()];
+    }
     (message, hints)
+}
+
+/// What does here for an option of `docker run` that there is not, in a message about that option.
+fn instead(message: &str) -> Option<&'static str> {
+    let option = message.strip_prefix("unexpected argument '")?.split(['\'', '=']).next()?;
+    Some(match option {
+        "-d" | "--detach" => {
+            "no container runs without whoever started it: put the command into the background with `&`"
+        }
+        "-p" | "--publish" | "-P" | "--publish-all" | "--expose" => {
+            "no port is published: a container has the host's network (--network host, the default), where its ports are open"
+        }
+        "--net" => "it is called --network, host or none",
+        "--mount" => "directories of the host are shown with -v HOST:CONTAINER[:ro], memory with --tmpfs PATH",
+        "--init" => "leave it out: there is always an init",
+        "--restart" => "a container ends with its command: a service manager or a loop of the shell starts it again",
+        "--device" => "the devices are those of Docker's default; no other can be given",
+        "--platform" => "`layerfs pull --platform` brings an image of another platform",
+        _ => return None,
+    })
 }
 
 /// The usage of the verb that `line` of the parser is about. The parser's own words name the options that were given, and take the variable
@@ -86,6 +112,15 @@ mod tests {
         let (message, hints) = of(&["layerfs", "rmi", "--format", "xml", "x"]);
         assert_eq!(message, "invalid value 'xml' for '--format <FORMAT>' [possible values: text, json]");
         assert_eq!(hints, ["for more information, try '--help'"]);
+        let (message, hints) = of(&["layerfs", "run", "-dit", "box"]);
+        assert_eq!(message, "unexpected argument '-d' found");
+        assert!(hints.len() == 1 && hints[0].contains("into the background with `&`"), "{hints:?}");
+        for (option, part) in [("-p", "--network host"), ("--publish=80:80", "--network host"), ("--detach", "&")] {
+            let (_, hints) = of(&["layerfs", "run", option, "box"]);
+            assert!(hints.len() == 1 && hints[0].contains(part), "{option}: {hints:?}");
+        }
+        let (_, hints) = of(&["layerfs", "exec", "-d", "box", "true"]);
+        assert!(hints.iter().any(|hint| hint.starts_with("usage: ")), "{hints:?}");
         let (message, hints) = of(&["layerfs", "lod"]);
         assert_eq!(message, "unrecognized subcommand 'lod'");
         assert!(hints[0].starts_with("a similar subcommand exists: 'load'"), "{hints:?}");
