@@ -53,6 +53,28 @@ fn the_layers_of_a_path_are_told() {
     scene.layerfs(["whence", "known:1", "../x"]).output().fails(1, &["no path"]);
 }
 
+#[test]
+fn regression_a_path_through_links_is_the_path_it_leads_to() {
+    let Some(scene) = Scene::begin(&[]) else { return };
+    Image::new()
+        .layer("file usr/bin/sh =one\nlink bin ->usr/bin\nlink loop ->loop\nlink usr/abs ->/bin")
+        .layer("file usr/bin/sh =other\nwhiteout usr/bin/gone")
+        .layer("whiteout usr/bin/sh")
+        .write_oci(&scene.path("layout"), "merged:1");
+    scene.layerfs(["load", "layout"]).ok();
+    let plain = scene.layerfs(["whence", "merged:1", "/usr/bin/sh"]).ok();
+    assert_eq!(plain.error_text(), "");
+    for path in ["/bin/sh", "/usr/abs/sh"] {
+        let led = scene.layerfs(["whence", "merged:1", path]).ok();
+        assert_eq!(led.text(), plain.text(), "{path}");
+        assert_eq!(led.error_text(), format!("{path} is /usr/bin/sh\n"));
+    }
+    assert_eq!(scene.layerfs(["whence", "merged:1", "/bin"]).ok().text().lines().count(), 1, "the link itself");
+    for path in ["/bin/gone", "/bin/sh/x", "/loop/x", "/nowhere/x"] {
+        scene.layerfs(["whence", "merged:1", path]).output().fails(1, &[&format!("no layer of merged:1 has {path}")]);
+    }
+}
+
 /// Paths of different sizes, times, types and owners.
 fn listed() -> Option<Scene> {
     let scene = Scene::begin(&[])?;

@@ -1,5 +1,6 @@
 //! `layerfs whence`: every layer that touches a path.
 
+use super::error::note;
 use super::explore::instructions;
 use super::image_argument::{open_image, open_image_path};
 use super::ls::kind_letter;
@@ -36,9 +37,15 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     };
     let stack = Stack::new(image.layers.clone(), None, Follow::default())?;
     let path = RelPath::parse(path.as_bytes()).with_context(|| format!("{path:?} is no path in an image"))?;
-    let touches = history_of(&stack, &path)?;
-    if !touches.iter().any(|touch| matches!(touch.kind, TouchKind::Object { .. } | TouchKind::LinkBelow { .. })) {
-        bail!("no layer of {name} has /{}", printable(&path.to_bytes()));
+    let mut touches = history_of(&stack, &path)?;
+    if !any_has(&touches) {
+        // As `ls` and `cat` have it, `/bin/sh` may well be a file of `/usr/bin`.
+        let real = stack.real_path(&path)?.filter(|real| *real != path);
+        touches = real.as_ref().map_or(Ok(Vec::new()), |real| history_of(&stack, real))?;
+        let Some(real) = real.filter(|_| any_has(&touches)) else {
+            bail!("no layer of {name} has /{}", printable(&path.to_bytes()));
+        };
+        note(&format!("/{} is /{}", printable(&path.to_bytes()), printable(&real.to_bytes())));
     }
     let instructions = instructions(&image.record);
     let mut out = std::io::stdout().lock();
@@ -54,6 +61,11 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         writeln!(out, "{}", json_text(&rows)?)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether there ever was anything.
+fn any_has(touches: &[Touch]) -> bool {
+    touches.iter().any(|touch| matches!(touch.kind, TouchKind::Object { .. } | TouchKind::LinkBelow { .. }))
 }
 
 fn text(stack: &Stack, touch: &Touch) -> anyhow::Result<String> {

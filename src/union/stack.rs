@@ -300,6 +300,29 @@ impl Stack {
         self.resolve_from(root, &walk.real_path())
     }
 
+    /// The path without symlinks on the way: each parent's is followed inside the root, the last component's is not, and need not
+    /// be there. None where a parent is missing or no directory.
+    pub fn real_path(&self, path: &RelPath) -> LayerResult<Option<RelPath>> {
+        let mut walk = Walk::new(&path.to_bytes());
+        while let Some(component) = walk.next_component() {
+            if walk.is_done() {
+                walk.enter(component);
+                break;
+            }
+            let Some(Node::Directory(parent)) = self.resolve(&walk.real_path())? else { return Ok(None) };
+            match self.child(&parent.sources, &component)? {
+                Some(Node::Directory(_)) => walk.enter(component),
+                Some(Node::Other { source, kind: FileKind::Symlink, .. }) => {
+                    if !walk.follow(&self.layer(source.layer)?.read_link(source.ino)?) {
+                        return Ok(None);
+                    }
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(walk.real_path()))
+    }
+
     /// The roots of the layers below `layer`.
     fn root_below(&self, layer: LayerIndex) -> &[Source] {
         let sources = &self.root.sources;
