@@ -201,7 +201,7 @@ fn a_second_command_joins_a_running_one() {
     let Some(scene) = Scene::begin(NEEDS) else { return };
     for (at, &starter) in ALL.iter().enumerate() {
         let root = busybox_root(&scene, starter, &format!("root{at}"));
-        let lines = "until test -e /tmp/first; do sleep 0.02; done; cat /tmp/first; hostname; id -u; chown 7:8 /tmp/first; \
+        let lines = "until test -s /tmp/first; do sleep 0.02; done; cat /tmp/first; hostname; id -u; chown 7:8 /tmp/first; \
             stat -c %u:%g /tmp/first; cat /proc/1/comm; grep CapEff /proc/self/status; readlink /proc/$PPID/exe || echo hidden; echo /proc/self/fd/*; exit 4";
         let result = run_joining(&scene, starter, &script(&root, lines));
         assert_eq!((result.code, result.error.as_deref()), (4, None), "{starter:?}: {result:?}");
