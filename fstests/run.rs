@@ -141,6 +141,41 @@ fn what_was_asked_for_is_what_runs() {
                 0,
                 "yes\n",
             ),
+            (
+                &["--rm", "--read-only", "box", "sh", "-c", "echo 2>/dev/null >/etc/hosts || echo refused"],
+                0,
+                "refused\n",
+            ),
+            (
+                &[
+                    "--rm",
+                    "--tmpfs",
+                    "/t:rw,noexec,nosuid,size=64k",
+                    "box",
+                    "sh",
+                    "-c",
+                    "cp /bin/busybox /t/b 2>/dev/null; cp /bin/sh /t/c 2>/dev/null; df -k /t | grep -c ' 64 '",
+                ],
+                0,
+                "1\n",
+            ),
+            (
+                &[
+                    "--rm",
+                    "--tmpfs",
+                    "/t",
+                    "--tmpfs",
+                    "/x:exec",
+                    "box",
+                    "sh",
+                    "-c",
+                    "for d in /t /x; do cp /bin/busybox $d/true; $d/true 2>/dev/null; echo $?; done",
+                ],
+                0,
+                "126\n0\n",
+            ),
+            (&["--rm", "--tmpfs", "//", "box", "true"], 125, ""),
+            (&["--rm", "-v", "/tmp:/", "box", "true"], 125, ""),
             (&["--rm", "box", "sh", "-c", "exit 42"], 42, ""),
             (&["--rm", "box", "sh", "-c", "kill -TERM $$"], 143, ""),
             (&["--rm", "box", "/etc/passwd"], 126, ""),
@@ -423,6 +458,58 @@ fn regression_an_oci_runtime_of_roots_keeps_no_mount_of_the_host() {
     other.unmounts_and_mounts();
     run.end();
     other.host.command(&["umount"]).arg(&other.point).ok();
+}
+
+/// What a container may not have, a further command in it cannot take.
+#[test]
+fn regression_a_second_command_is_under_the_containers_limits() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    for &who in ALL {
+        let runner = Runner::new(&scene, who);
+        let limits =
+            ["run", "--rm", "-i", "--name", "limited", "--ulimit", "nofile=77", "--pids-limit", "100", "box", "cat"];
+        let run = Echo::start(runner.command(&limits));
+        while !runner.home.join("store/containers/limited/running.json").exists() {
+            std::thread::yield_now();
+        }
+        let look = "ulimit -n; grep -E ':(pids|memory)?:' /proc/2/cgroup >/tmp/one; grep -E ':(pids|memory)?:' /proc/self/cgroup | cmp - /tmp/one && echo same";
+        let done = runner.command(&["exec", "limited", "sh", "-c", look]).output();
+        assert_eq!(output(&done), (Some(0), "77\nsame\n".to_owned()), "{who:?}: {done:?}");
+        runner.command(&["exec", "-m", "1g", "limited", "true"]).output().fails(2, &["unexpected argument '-m'"]);
+        run.end();
+    }
+}
+
+/// Whoever sends one means the command; what nohup(1) has this process ignore is nobody's business.
+#[test]
+fn regression_signals_are_passed_on_unless_they_are_ignored() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    let runner = Runner::new(&scene, None);
+    let wait = |signal: &str| format!("trap 'exit 3' {signal}; echo ready; while :; do sleep 0.01; done");
+    let start = |ignoring: &str, signal: &str| {
+        let run = runner.command(&["run", "--rm", "box", "sh", "-c", &wait(signal)]).command();
+        let script = format!("trap '' {ignoring}; exec \"$@\"");
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script, "sh"]).arg(run.get_program()).args(run.get_args()).current_dir(&runner.home);
+        shell.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut child = shell.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("started");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("read");
+        child
+    };
+    let send = |child: &Child, signal: i32| {
+        let done = scene.run("kill").arg(format!("-{signal}")).arg(child.id().to_string()).output();
+        assert!(done.status.success(), "{done:?}");
+    };
+    for signal in [libc::SIGALRM, libc::SIGCONT, libc::SIGPROF, libc::SIGRTMIN() + 3] {
+        let mut child = start("PIPE", &signal.to_string());
+        send(&child, signal);
+        assert_eq!(child.wait().expect("reaped").code(), Some(3), "signal {signal}");
+    }
+    let mut child = start("HUP", "USR1");
+    send(&child, libc::SIGHUP);
+    send(&child, libc::SIGUSR1);
+    assert_eq!(child.wait().expect("reaped").code(), Some(3), "the ignored one did not arrive");
 }
 
 /// Nothing ran: the name is free for another try.

@@ -184,7 +184,7 @@ fn contents_and_memory_leave_no_trace() {
             },
             Mount {
                 target: "/cache".into(),
-                source: Source::Tmpfs { size: Some(1 << 20), mode: 0o755 },
+                source: Source::Tmpfs { size: Some(1 << 20), mode: 0o755, executable: true },
                 read_only: false,
             },
         ];

@@ -1,5 +1,6 @@
 //! Options that `run` and `exec` share, named as Docker names them.
 
+use crate::run::is_root;
 use crate::sandbox::{Capabilities, Mount, Source, capability_by_name};
 use anyhow::{Context, bail};
 use std::ffi::OsString;
@@ -38,12 +39,6 @@ pub(super) struct ContainerOptions {
     /// seccomp=unconfined or no-new-privileges
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
-    /// Processes and threads at the same time [default: 2048]
-    #[arg(long, value_name = "COUNT")]
-    pub(super) pids_limit: Option<u64>,
-    /// Memory, with k, m or g; needs a control group, that is, root
-    #[arg(short, long, value_name = "BYTES")]
-    pub(super) memory: Option<String>,
 }
 
 impl ContainerOptions {
@@ -111,23 +106,28 @@ pub(super) fn variable(text: &str) -> Option<OsString> {
     Some(pair)
 }
 
-/// `PATH[:size=BYTES[,mode=OCTAL]]`.
+/// `PATH[:size=BYTES[,mode=OCTAL]]`, with Docker's options of mount(8); programs in it are executed with `exec` only.
 pub(super) fn tmpfs(text: &str) -> anyhow::Result<Mount> {
     let (path, options) = text.split_once(':').unwrap_or((text, ""));
     if !path.starts_with('/') {
         bail!("{path} is not an absolute path");
     }
-    let (mut size, mut mode, mut read_only) = (None, 0o1777, false);
+    if is_root(path) {
+        bail!("{path} is the container's root, on which nothing can be mounted");
+    }
+    let (mut size, mut mode, mut read_only, mut executable) = (None, 0o1777, false, false);
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option.split_once('=') {
             Some(("size", value)) => size = Some(bytes(value)?),
             Some(("mode", value)) => mode = u32::from_str_radix(value, 8).with_context(|| option.to_owned())?,
             None if option == "ro" => read_only = true,
+            None if option == "exec" => executable = true,
+            None if option == "noexec" => executable = false,
             None if ["rw", "nosuid", "nodev"].contains(&option) => {}
             _ => bail!("the option {option} of a tmpfs is not supported"),
         }
     }
-    Ok(Mount { target: path.into(), source: Source::Tmpfs { size, mode }, read_only })
+    Ok(Mount { target: path.into(), source: Source::Tmpfs { size, mode, executable }, read_only })
 }
 
 /// A number of bytes, with b, k, m or g behind it.

@@ -5,7 +5,7 @@ use super::container_options::{ContainerOptions, variable};
 use super::error::{WithHint, report};
 use super::run::code_of;
 use crate::run::{Attached, attend, block_signals, state};
-use crate::sandbox::{Capabilities, Identity, RemoteSink, Root, Sandbox, Spec};
+use crate::sandbox::{Capabilities, Identity, Limits, RemoteSink, Root, Sandbox, Spec};
 use anyhow::{Context, anyhow};
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -51,6 +51,8 @@ fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     if args.options.privileged {
         spec.capabilities = Capabilities::all();
     }
+    // Its control group has the others.
+    spec.limits = Limits { memory: None, ..running.limits };
     spec.no_new_privileges = args.options.no_new_privileges();
     spec.terminal = args.options.tty.then(crate::run::terminal_size);
     let attached = Attached { input: args.options.interactive };

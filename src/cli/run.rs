@@ -42,7 +42,7 @@ pub(super) struct Args {
     /// Show a directory or file of the host in the container, HOST:CONTAINER[:ro]
     #[arg(short = 'v', long = "volume", value_name = "HOST:CONTAINER")]
     volumes: Vec<String>,
-    /// An empty file system in memory, PATH[:size=BYTES]
+    /// An empty file system in memory, PATH[:size=BYTES,mode=OCTAL,exec]
     #[arg(long, value_name = "PATH")]
     tmpfs: Vec<String>,
     /// Run this instead of the image's entry point and command
@@ -73,6 +73,12 @@ pub(super) struct Args {
     // Of the same name as the one of every verb, whose place it takes.
     #[arg(long, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// Processes and threads at the same time [default: 2048]
+    #[arg(long, value_name = "COUNT")]
+    pids_limit: Option<u64>,
+    /// Memory, with k, m or g; needs a control group, that is, root
+    #[arg(short, long, value_name = "BYTES")]
+    memory: Option<String>,
     #[command(flatten)]
     options: ContainerOptions,
     #[command(flatten)]
@@ -191,6 +197,7 @@ fn record(
         user: user.to_owned(),
         capabilities: spec.capabilities,
         seccomp: spec.seccomp,
+        limits: spec.limits.clone(),
     };
     state::record(directory, &state).map(Some)
 }
@@ -247,9 +254,9 @@ fn asked(args: &Args, name: &str) -> anyhow::Result<Asked> {
         capabilities: options.capabilities()?,
         no_seccomp: options.unconfined()?,
         no_new_privileges: options.no_new_privileges(),
-        processes: options.pids_limit,
+        processes: args.pids_limit,
         resources: args.ulimits.iter().map(|limit| (*limit).into()).collect(),
         hosts: args.hosts.iter().map(Host::line).collect(),
-        memory: options.memory.as_deref().map(super::container_options::bytes).transpose()?,
+        memory: args.memory.as_deref().map(super::container_options::bytes).transpose()?,
     })
 }

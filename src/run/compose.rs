@@ -134,7 +134,8 @@ fn host_files(asked: &Asked) -> Vec<Mount> {
     let file = |target: &str, bytes: Vec<u8>| Mount {
         target: target.into(),
         source: Source::Content { bytes, mode: 0o644, uid: 0, gid: 0 },
-        read_only: false,
+        // As Docker's, a part of what --read-only is about.
+        read_only: asked.read_only,
     };
     let hosts = format!(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff02::1\tip6-allnodes\n\

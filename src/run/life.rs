@@ -3,14 +3,27 @@
 use super::terminal::{RawMode, relay, resize};
 use super::{RunError, failed};
 use crate::sandbox::{Outcome, Running, Sandbox};
-use crate::sys::SignalSet;
+use crate::sys::{SignalSet, is_ignored};
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::Arc;
 
-/// Signals that are passed on to the command.
-const PASSED_ON: &[i32] =
-    &[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH];
+/// Signals that are passed on to the command, with those of real time: all that somebody sends. A stop from the terminal stops this process.
+const PASSED_ON: &[i32] = &[
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGCONT,
+    libc::SIGIO,
+    libc::SIGPWR,
+    libc::SIGWINCH,
+];
 
 /// How a command is attached to our streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +35,10 @@ pub struct Attached {
 /// Keeps the signals that are passed on to a command from ending this process. To be called while it has one thread, so that no other
 /// takes them.
 pub fn block_signals() -> Result<SignalSet, RunError> {
-    SignalSet::block(PASSED_ON).map_err(failed("block signals"))
+    let all = PASSED_ON.iter().copied().chain(libc::SIGRTMIN()..=libc::SIGRTMAX());
+    // nohup(1), or a shell that put this into the background of a script, wants those left alone; blocked ones would be taken all the same.
+    let heeded: Vec<i32> = all.filter(|signal| !is_ignored(*signal)).collect();
+    SignalSet::block(&heeded).map_err(failed("block signals"))
 }
 
 /// Starts the command and stays with it to its end; `started` is called in between. Signals go to the command.

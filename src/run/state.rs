@@ -1,7 +1,7 @@
 //! What is known of a container while it runs, for those who want to join it: `running.json` beside its record.
 
 use super::{RunError, failed};
-use crate::sandbox::{Capabilities, Identity};
+use crate::sandbox::{Capabilities, Identity, Limits};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs;
@@ -22,6 +22,8 @@ pub struct RunningState {
     pub user: String,
     pub capabilities: Capabilities,
     pub seccomp: bool,
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// The file, taken away at the end.
@@ -89,6 +91,7 @@ mod tests {
             user: String::new(),
             capabilities: Capabilities::docker(),
             seccomp: true,
+            limits: Limits::default(),
         };
         let recorded = record(dir.path(), &state).expect("recorded");
         assert_eq!(read(dir.path()).expect("read").map(|state| state.init), Some(own));

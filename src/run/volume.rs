@@ -23,11 +23,27 @@ pub fn parse(text: &str) -> Result<Mount, RunError> {
     if !target.starts_with('/') {
         return Err(bad("the path of the container must be absolute"));
     }
+    if is_root(target) {
+        return Err(bad("nothing can be mounted on the container's root"));
+    }
     if !host.starts_with(['/', '.', '~']) {
         return Err(bad("volumes with a name are not supported, give a path that begins with / or ./"));
     }
     let host = host_path(host)?;
     Ok(Mount { target: target.into(), source: Source::Host(host.into()), read_only })
+}
+
+/// Whether the absolute path `target` is the container's root, in one of the ways to write it.
+pub fn is_root(target: &str) -> bool {
+    let mut depth = 0_usize;
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => depth = depth.saturating_sub(1),
+            _ => depth += 1,
+        }
+    }
+    depth == 0
 }
 
 fn host_path(text: &str) -> Result<PathBuf, RunError> {
@@ -51,7 +67,7 @@ mod tests {
         let host = dir.path().join("new").display().to_string();
         let mount = parse(&format!("{host}:/data:ro,z")).expect("a volume");
         assert!(mount.read_only && mount.target == "/data" && Path::new(&host).is_dir());
-        for bad in ["/only", "name:/data", "/x:relative", "/x:/y:bogus"] {
+        for bad in ["/only", "name:/data", "/x:relative", "/x:/y:bogus", "/x:/", "/x://.", "/x:/a/.."] {
             assert!(matches!(parse(bad), Err(RunError::Volume(..))), "{bad}");
         }
     }

@@ -2,9 +2,9 @@
 
 use super::SandboxError;
 use super::identity::write_maps;
-use super::limits::{ControlGroup, warn_of_memory};
+use super::limits::{ControlGroup, join_groups, warn_of_memory};
 use super::protocol::{self, CONTROL, Order, Report, SPECIFICATION, SYNCED};
-use super::spec::Spec;
+use super::spec::{Root, Spec};
 use super::stage::VERB;
 use super::supervise::{OwnershipSink, Supervisor};
 use crate::sys::spawn::hand_over;
@@ -233,9 +233,7 @@ impl Running {
                 }
                 (Report::Init(pid), _) => {
                     self.init = Some(pid);
-                    let group = ControlGroup::enclose(pid, &spec.limits);
-                    group.warn();
-                    self.group.replace(group);
+                    self.limit(spec, pid)?;
                     self.order(&Order::Go);
                 }
                 (Report::Mounted, Some(device)) => {
@@ -257,6 +255,20 @@ impl Running {
                 _ => return Err(SandboxError::Lost),
             }
         }
+    }
+
+    /// Puts the first process under the limits of `spec`, or under those of the container that it joins: a further command must not get out of them.
+    fn limit(&mut self, spec: &Spec, pid: i32) -> Result<(), SandboxError> {
+        if let Root::Running { init } = spec.root {
+            return join_groups(init, pid).map_err(|reason| SandboxError::Setup {
+                what: "join the control groups of the container".to_owned(),
+                reason,
+            });
+        }
+        let group = ControlGroup::enclose(pid, &spec.limits);
+        group.warn();
+        self.group.replace(group);
+        Ok(())
     }
 
     fn next(&self) -> Result<Option<(Report, Option<OwnedFd>)>, SandboxError> {

@@ -26,6 +26,20 @@ fn name_for(pid: i32) -> String {
     format!("layerfs-{pid}")
 }
 
+/// The groups that were made for `pid`.
+fn groups_of(hierarchy: &Path, pid: i32) -> Vec<PathBuf> {
+    let parents = [hierarchy.to_owned(), hierarchy.join("pids"), hierarchy.join(MEMORY)];
+    parents.map(|parent| parent.join(name_for(pid))).into_iter().filter(|directory| directory.exists()).collect()
+}
+
+/// Puts the process `pid` into the groups of the container whose first process is `init`, where it has any.
+pub(super) fn join_groups(init: i32, pid: i32) -> io::Result<()> {
+    for directory in groups_of(Path::new(HIERARCHY), init) {
+        fs::write(directory.join("cgroup.procs"), pid.to_string())?;
+    }
+    Ok(())
+}
+
 /// Warns as Docker does where it discards a limit.
 pub(super) fn warn_of_memory(reason: &str) {
     static ONCE: std::sync::Once = std::sync::Once::new();
@@ -40,13 +54,7 @@ impl ControlGroup {
 
     /// The groups that were made for `pid`, to be removed by whoever is left when their maker is gone.
     pub(super) fn left_by(pid: i32) -> Self {
-        let hierarchy = Path::new(HIERARCHY);
-        let parents = [hierarchy.to_owned(), hierarchy.join("pids"), hierarchy.join(MEMORY)];
-        let directories = parents.map(|parent| parent.join(name_for(pid)));
-        Self {
-            directories: directories.into_iter().filter(|directory| directory.exists()).collect(),
-            failed: Vec::new(),
-        }
+        Self { directories: groups_of(Path::new(HIERARCHY), pid), failed: Vec::new() }
     }
 
     fn enclose_below(hierarchy: &Path, pid: i32, limits: &Limits) -> Self {

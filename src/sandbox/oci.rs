@@ -250,10 +250,11 @@ fn mount_of(mount: &Mount, content: &Path) -> Result<Value, Failure> {
     };
     match &mount.source {
         Source::Host(path) => bind(path),
-        Source::Tmpfs { size, mode } => {
+        Source::Tmpfs { size, mode, executable } => {
             let mut options =
                 vec!["nosuid".to_owned(), "nodev".to_owned(), access.to_owned(), format!("mode={mode:o}")];
             options.extend(size.map(|size| format!("size={size}")));
+            options.extend((!executable).then(|| "noexec".to_owned()));
             Ok(json!({"destination": text(&mount.target)?, "type": "tmpfs", "source": "tmpfs", "options": options}))
         }
         Source::Content { bytes, mode, uid, gid } => {

@@ -257,8 +257,9 @@ impl Container<'_> {
     fn mount(&mut self, mount: &Mount, source: Option<OwnedFd>, content: Option<OwnedFd>) -> Done {
         let what = || format!("mount {}", mount.target.display());
         let tree = match (&mount.source, source, content) {
-            (Source::Tmpfs { size, mode }, ..) => {
-                tmpfs(*size, *mode, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)?
+            (Source::Tmpfs { size, mode, executable }, ..) => {
+                let data = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+                tmpfs(*size, *mode, if *executable { data } else { NOTHING_BUT_DATA })?
             }
             (_, Some(tree), _) | (_, None, Some(tree)) => tree,
             (_, None, None) => return Err(Failure::new(what(), Errno::INVAL)),

@@ -137,8 +137,8 @@ pub struct Mount {
 pub enum Source {
     /// A file or directory of the host with everything mounted below it; setuid bits and devices have no effect in it.
     Host(OsString),
-    /// An empty file system in memory.
-    Tmpfs { size: Option<u64>, mode: u32 },
+    /// An empty file system in memory; whether programs in it can be executed.
+    Tmpfs { size: Option<u64>, mode: u32, executable: bool },
     /// A file with this content: a secret, /etc/resolv.conf. It never touches a disk.
     Content { bytes: Vec<u8>, mode: u32, uid: u32, gid: u32 },
 }

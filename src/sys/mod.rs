@@ -23,5 +23,5 @@ pub use credentials::{Caller, Creator, as_creator, with_umask};
 pub use heap::give_memory_back;
 pub use map::Mapped;
 pub use mounts::{MountLine, mount_lines};
-pub use signals::SignalSet;
+pub use signals::{SignalSet, is_ignored};
 pub use writeback::start_writeback;

@@ -62,3 +62,13 @@ impl SignalSet {
         }
     }
 }
+
+/// Whether this process ignores `signal`, by the wish of whoever started it.
+#[expect(unsafe_code, reason = "rustix has no signal actions")]
+pub fn is_ignored(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: no action is set; the old one is written to where there is room for one.
+    let known = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) } == 0;
+    // SAFETY: a successful call has written it.
+    known && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
+}

@@ -107,7 +107,7 @@ pub(super) fn prepare(work: &Work<'_>, mounts: &[Mount], trees: &[Option<Arc<dyn
             (MountKind::Bind, None) => {}
             (MountKind::Cache, _) => prepared.add(mount, sandbox::Source::Host(caches.place(mount).into())),
             (MountKind::Tmpfs, _) => {
-                prepared.add(mount, sandbox::Source::Tmpfs { size: mount.size, mode: TMPFS_MODE });
+                prepared.add(mount, sandbox::Source::Tmpfs { size: mount.size, mode: TMPFS_MODE, executable: true });
             }
             (MountKind::Secret, _) => prepared.secret(work, mount)?,
             // As in BuildKit where the caller forwards no agent, which is never done here.
