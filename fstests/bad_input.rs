@@ -198,6 +198,96 @@ fn what_was_meant_is_told() {
     scene.layerfs(["cp", "good:/etc/n*", &out]).output().ok();
     assert_eq!(std::fs::read(&out).unwrap(), b"hello");
     scene.layerfs(["whence", "good:/etc/name"]).output().ok();
+    refused(
+        &scene,
+        "no layer has it",
+        &["whence", "good", "/etc/nam"],
+        &["no layer of good has /etc/nam", "layerfs ls -a good:/etc"],
+    );
+    refused(&scene, "into nothing", &["cp", "good:/etc/name", "/no/such/directory/x"], &["/no/such/directory/x"]);
+    let directory = scene.dir("a/name").display().to_string();
+    refused(
+        &scene,
+        "onto a directory",
+        &["cp", "good:/etc/name", &scene.path("a").display().to_string()],
+        &[&directory],
+    );
+    let copied = scene.layerfs(["cp", "good:/etc/name", &out]).output().ok();
+    assert!(copied.error_text().starts_with("1 object, "), "{}", copied.error_text());
+}
+
+#[test]
+fn what_is_no_tar_is_not_imported() {
+    let Some(scene) = scene_with_image() else { return };
+    let write = |name: &str, bytes: &[u8]| {
+        let path = scene.path(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    refused(&scene, "nothing", &["import", "/dev/null", "x"], &["/dev/null is no tar: it is empty", "tar -C DIR"]);
+    let path = write("empty.gz", &gzip(b""));
+    refused(&scene, "nothing, compressed", &["import", &path, "x"], &["empty.gz is no tar: it is empty"]);
+    for (name, bytes) in [("short", b"hello" as &[u8]), ("long", &[b'x'; 5000])] {
+        let path = write(name, bytes);
+        refused(&scene, name, &["import", &path, "x"], &["is no tar: it does not begin with a tar header"]);
+    }
+    let directory = scene.dir("tree").to_string_lossy().into_owned();
+    let advice = format!("tar -C {directory} -c . | layerfs import - NAME");
+    refused(&scene, "a directory", &["import", &directory], &["is no tar: it is a directory", &advice]);
+    // The end of an archive alone is an archive.
+    for (name, bytes) in [("end", vec![0; 1024]), ("end.gz", gzip(&[0; 1024]))] {
+        let path = write(name, &bytes);
+        scene.layerfs(["import", &path, "nothing:1"]).ok();
+        assert_eq!(scene.layerfs(["ls", "-A", "nothing:1:/"]).ok().text(), "");
+    }
+}
+
+#[test]
+fn directories_of_an_overlay_are_named_by_their_options() {
+    let Some(scene) = scene_with_image() else { return };
+    let [lower, upper, work, point] =
+        ["lower", "upper", "work", "mnt"].map(|name| scene.dir(name).display().to_string());
+    let file = scene.path("good.tar").display().to_string();
+    let missing = scene.path("missing").display().to_string();
+    let inside = scene.dir("upper/inside").display().to_string();
+    for (lower, upper, work, said) in [
+        (&missing, &upper, &work, "lowerdir"),
+        (&file, &upper, &work, "lowerdir"),
+        (&lower, &missing, &work, "upperdir"),
+        (&lower, &file, &work, "upperdir"),
+        (&lower, &upper, &missing, "workdir"),
+        (&lower, &upper, &file, "workdir"),
+        (&lower, &upper, &inside, "workdir"),
+        (&lower, &inside, &upper, "upperdir"),
+        (&inside, &upper, &work, "lowerdir"),
+    ] {
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        refused(&scene, &options, &["overlay", "-o", &options, &point], &[&format!("{said} ")]);
+    }
+    let both = format!("lowerdir={lower}:{missing}");
+    refused(&scene, "the second of two", &["overlay", "-o", &both, &point], &[&format!("lowerdir {missing}: ")]);
+    refused(&scene, "a bad value", &["overlay", "-o", "lowerdir=/,index=x", &point], &["index=x"]);
+}
+
+#[test]
+fn a_root_that_is_no_directory() {
+    let Some(scene) = scene_with_image() else { return };
+    let file = scene.path("good.tar").display().to_string();
+    for root in [file.clone(), format!("{file}/below/it")] {
+        let said = format!("{file} is not a directory, so no store can be there");
+        refused(&scene, "a root that is a file", &["--root", &root, "images"], &[&said, "--root and LAYERFS_ROOT"]);
+    }
+    let done = scene
+        .layerfs(["images"])
+        .env("LAYERFS_ROOT", "")
+        .output()
+        .fails(2, &["--root <DIR>", "hint: --root and LAYERFS_ROOT"]);
+    assert_eq!(done.error_text().lines().count(), 2);
 }
 
 #[test]
@@ -222,9 +312,11 @@ fn verbs_about_images_that_are_not_there() {
 #[test]
 fn wrong_usage() {
     let Some(scene) = Scene::begin(&[]) else { return };
-    for arguments in
-        [&["unheard-of"] as &[&str], &["load", "--unheard-of"], &["mount"], &["mount", "one"], &["tag", "one"]]
-    {
+    let told = scene.layerfs(["unheard-of"]).output().fails(2, &["layerfs: ", "unheard-of"]).error_text();
+    assert_eq!(told.lines().nth(1), Some("hint: `layerfs --help` lists what there is"));
+    let templates = scene.layerfs(["images", "--format", "{{.ID}}"]).output().fails(2, &["--format json", "jq"]);
+    assert!(templates.error_text().lines().count() == 2, "{}", templates.error_text());
+    for arguments in [&["load", "--unheard-of"] as &[&str], &["mount"], &["mount", "one"], &["tag", "one"]] {
         let told = scene.layerfs(arguments).output().fails(2, &["layerfs: ", "\nhint: usage: layerfs "]).error_text();
         assert!(told.lines().skip(1).all(|line| line.starts_with("hint: ")), "{told}");
     }

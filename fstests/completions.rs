@@ -143,6 +143,20 @@ fn fish_completes() {
     assert_eq!(asked("layerfs whe"), ["whence"]);
     assert_eq!(asked("layerfs history kno"), ["known:1"]);
     assert_eq!(asked("layerfs commit wo"), ["work"]);
+    // Offered is what a verb can use: this mount is not mounted, and nothing runs in it.
+    assert_eq!(asked("layerfs rm wo"), ["work"]);
+    assert_eq!(asked("layerfs rename wo"), ["work"]);
+    assert!(asked("layerfs umount wo").is_empty() && asked("layerfs exec wo").is_empty());
+    let point = scene.path("mnt").display().to_string();
+    scene.layerfs(["mount", "--rw", "--name", "work", "known:1"]).arg(&point).ok();
+    assert_eq!(asked("layerfs umount wo"), ["work"]);
+    assert!(asked(&format!("layerfs umount {}", &point[..point.len() - 1])).contains(&point));
+    assert!(asked("layerfs rm wo").is_empty());
+    scene.layerfs(["umount", "work"]).ok();
+    assert_eq!(asked("layerfs run kno"), ["known:1"]);
+    assert_eq!(asked("layerfs push kno"), ["known:1"]);
+    assert_eq!(asked("layerfs cat kno"), ["known:1:/"]);
+    assert_eq!(asked("layerfs ls kno"), ["known:1", "known:1:/"]);
     assert_eq!(asked("layerfs cat known:1:/etc/"), ["known:1:/etc/passwd", "known:1:/etc/profile.d/"]);
     assert_eq!(asked("layerfs ls known:1:/ho"), ["known:1:/home/"]);
     assert_eq!(asked("layerfs cat \"known:1:/home/two w"), ["known:1:/home/two words"]);

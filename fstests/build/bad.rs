@@ -99,6 +99,31 @@ fn wrong_arguments_are_refused() {
     assert!(done.error_text().contains("a context must be a directory or `-`"));
 }
 
+#[test]
+fn a_missing_image_is_told_as_such() {
+    let Some(scene) = Scene::begin_with_limit(NEEDS, LIMIT) else { return };
+    let workshop = Workshop::open(&scene, Who::Me);
+    let context = workshop.directory("context");
+    let said = |dockerfile: &str, arguments: &[&str]| {
+        std::fs::write(context.join("Dockerfile"), dockerfile).expect("the Dockerfile");
+        let arguments: Vec<String> = arguments.iter().map(|&word| word.to_owned()).collect();
+        let done = workshop.build(&context, "x", &arguments);
+        assert_eq!(done.status.code(), Some(1));
+        done.error_text()
+    };
+    let neither = "127.0.0.1:1/base:9 is neither a stage nor in the store, and its registry was asked: ";
+    for dockerfile in ["FROM 127.0.0.1:1/base:9", "FROM scratch\nCOPY --from=127.0.0.1:1/base:9 a /"] {
+        let text = said(dockerfile, &["--retry=0"]);
+        assert!(text.contains(neither) && text.contains("\nhint: check the name"), "{text}");
+    }
+    workshop.layerfs(&["tag", "base", "127.0.0.1:1/base:8"]).output().ok();
+    let text = said("FROM 127.0.0.1:1/base:9", &["--retry=0"]);
+    assert!(text.contains(neither), "{text}");
+    assert!(text.contains("\nhint: did you mean 127.0.0.1:1/base:8, which is in the store?"), "{text}");
+    let text = said("FROM 127.0.0.1:1/base:8", &["--retry=0", "--pull"]);
+    assert!(text.contains("127.0.0.1:1/base:8 cannot be pulled: ") && text.contains("\nhint: "), "{text}");
+}
+
 /// A first signal ends the build: the command is killed, nothing is left, and what was done before is in the cache.
 #[test]
 fn an_interrupted_build_leaves_nothing_but_its_cache() {

@@ -103,6 +103,10 @@ fn squashing_keeps_the_tree() {
     scene.layerfs(["load", "layout"]).ok();
     let tree = scene.layerfs(["export", "app:1"]).ok().stdout;
     scene.layerfs(["squash", "app:1", "whole:1"]).ok();
+    let id = |name: &str| scene.layerfs(["inspect", name]).ok().json()[0]["Id"].as_str().unwrap()[7..19].to_owned();
+    let told = scene.layerfs(["squash", "app:1", "whole:1"]).output().ok().error_text();
+    let [old, new] = ["app:1", "whole:1"].map(id);
+    assert!(told.starts_with(&format!("3 layers of app:1 made one: {old} -> {new}\n")), "{told}");
     scene.layerfs(["squash", "app:1", "last:1", "--last", "2"]).ok();
     for (name, layers) in [("whole:1", 1), ("last:1", 2)] {
         assert_eq!(diff_ids(&scene, name).len(), layers, "{name}");
@@ -119,6 +123,14 @@ fn squashing_keeps_the_tree() {
     let history = scene.layerfs(["history", "whole:1", "--format", "json"]).ok().json();
     assert!(history[0]["Comment"].as_str().unwrap().contains("3 layers"), "{history}");
     assert!(store_of(&scene).exists());
+    // The name moves; nobody loses an image without a word.
+    scene.layerfs(["tag", "last:1", "moving:1"]).ok();
+    scene.layerfs(["rmi", "last:1"]).ok();
+    let lost = id("moving:1");
+    let told = scene.layerfs(["squash", "moving:1"]).output().ok().error_text();
+    let new = id("moving:1");
+    assert!(told.contains(&format!("\nmoving:1 is {new} now, no longer {lost}\n")), "{told}");
+    assert!(told.contains(&format!("\n{lost} has no name any more: layerfs tag {lost} NAME")), "{told}");
     scene.layerfs(["squash", "app:1", "--last", "9"]).output().fails(1, &["3 layers"]);
     assert_clean(&scene);
 }

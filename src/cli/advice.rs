@@ -76,12 +76,13 @@ fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
-fn for_store(error: &StoreError) -> Option<String> {
+pub(super) fn for_store(error: &StoreError) -> Option<String> {
     let text = match error {
         _ if error.is_disk_full() => "`layerfs df` shows what takes the space, `layerfs prune` frees what nobody needs",
         StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
             "--root or LAYERFS_ROOT chooses a store that is yours"
         }
+        StoreError::NotADirectory(_) => "--root and LAYERFS_ROOT name a directory, which is made where there is none",
         StoreError::NotAStore(_) => {
             "--root names an empty directory or a store; `layerfs load oci:DIR` reads an image layout"
         }
@@ -110,13 +111,19 @@ fn for_store(error: &StoreError) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn for_image(error: &ImageError) -> Option<String> {
+pub(super) fn for_image(error: &ImageError) -> Option<String> {
     let text = match error {
         ImageError::Store(error) => return for_store(error),
         ImageError::Write { source, .. } if is_full(source) => ELSEWHERE,
         ImageError::Reference { source, .. } => return Some(for_reference(source)),
         ImageError::NotAnImage { .. } => {
             "load takes docker-archives, OCI archives and OCI layout directories; `layerfs import` takes a tar of a root file system"
+        }
+        ImageError::NotATar { what, detail: "it is a directory" } => {
+            return Some(format!("make a tar of it on the way: tar -C {what} -c . | layerfs import - NAME"));
+        }
+        ImageError::NotATar { .. } => {
+            "import takes a tar of a root file system, also one compressed by gzip or zstd: tar -C DIR -c . | layerfs import - NAME"
         }
         ImageError::NoPlatform { .. } => "choose one with --platform, or take all with --all-platforms",
         ImageError::NoSuchName { .. } => "give one of the names listed, or none to load everything",

@@ -164,7 +164,8 @@ fn as_text(told: &Told, top: usize) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(text, "Image       {}", told.image.record.label());
-    let _ = writeln!(text, "Files       {} in {} layers", human_size(report.total_bytes()), report.layers.len());
+    let layers = if report.layers.len() == 1 { "layer" } else { "layers" };
+    let _ = writeln!(text, "Files       {} in {} {layers}", human_size(report.total_bytes()), report.layers.len());
     let _ = writeln!(text, "Hidden      {}", human_size(report.hidden_bytes()));
     let _ = writeln!(text, "Efficiency  {:.1} %", report.efficiency() * 100.0);
     let _ = writeln!(text, "A squash would save {}\n", human_size(squash_saves(told)));
@@ -198,7 +199,8 @@ fn as_text(told: &Told, top: usize) -> String {
     section(&mut text, "Left behind", &told.leftovers, top, |leftover| {
         let places: Vec<String> = leftover.places.iter().take(3).map(|(path, _)| printable_path(path)).collect();
         let (bytes, label) = (human_size(leftover.bytes), leftover.kind.label());
-        format!("{bytes:>10}  {label}, {} files: {}", leftover.files, places.join("  "))
+        let files = if leftover.files == 1 { "file" } else { "files" };
+        format!("{bytes:>10}  {label}, {} {files}: {}", leftover.files, places.join("  "))
     });
     text
 }

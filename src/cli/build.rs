@@ -1,22 +1,21 @@
 //! `layerfs build`: an image from a Dockerfile.
 
+use super::build_images::{BaseImages, Pulls};
 use super::build_input::{Input, read_input};
 use super::build_output::{Destination, deliver};
 use super::build_progress::Plain;
 use super::limit_options::{Host, Ulimit};
 use super::registry_options::RegistryOptions;
-use super::transfer::{Direction, Display};
 use super::{Global, WithHint};
 use crate::build::dockerfile::{self, Dockerfile};
 use crate::build::execute::{Build, BuildError, Cancel, Options, Reporter, Secret, keys_of};
-use crate::build::plan::{Images, Plan, Settings, plan};
+use crate::build::plan::{Plan, Settings, plan};
 use crate::commit::Clock;
-use crate::oci::{ImageConfig, Platform, Reference};
-use crate::registry::pull::{Observer, PullOptions, PullPolicy, Silent, ensure_image};
+use crate::oci::{Platform, Reference};
+use crate::registry::pull::PullPolicy;
 use crate::store::{ImageRecord, Session, Store};
 use crate::sys::SignalSet;
 use clap::ValueEnum;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
@@ -148,14 +147,14 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let reporter = Plain::new(args.quiet || args.progress == ProgressMode::Quiet);
     file.warnings.iter().for_each(|warning| reporter.warn(&warning.to_string()));
     let settings = settings(args)?;
-    let images = StoreImages { store: &store, args, found: RefCell::default() };
-    let plan = plan(&file, &settings, &images)?;
+    let images = BaseImages::new(pulls(args), &store);
+    let plan = images.told(plan(&file, &settings, &images))?;
     if !plan.unused_arguments.is_empty() {
         reporter.warn(&format!("build arguments were not used: {}", plan.unused_arguments.join(", ")));
     }
     let cancel = Cancel::default();
     end_on_signal(cancel.clone())?;
-    let found = images.found.into_inner();
+    let found = images.found();
     let options = options(args, &store, &settings, &reporter)?;
     let built = execute(&store, &session, &plan, &input, &found, options, &reporter, cancel);
     let built = match built {
@@ -248,6 +247,11 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
     })
 }
 
+/// How the images that the Dockerfile names are fetched.
+fn pulls(args: &Args) -> Pulls<'_> {
+    Pulls { registry: &args.registry, always: args.pull, quiet: args.quiet }
+}
+
 fn options(args: &Args, store: &Store, settings: &Settings, reporter: &Plain) -> anyhow::Result<Options> {
     let clock = match settings.arguments.get("SOURCE_DATE_EPOCH") {
         Some(text) => Clock::new(Some(text))?,
@@ -256,10 +260,10 @@ fn options(args: &Args, store: &Store, settings: &Settings, reporter: &Plain) ->
     let mut cache_from = BTreeMap::new();
     for name in &args.cache_from {
         let wanted = name.split(',').find_map(|part| part.strip_prefix("ref=")).unwrap_or(name);
-        match resolve(args, store, wanted, PullPolicy::Missing) {
+        match pulls(args).resolve(store, wanted, PullPolicy::Missing) {
             Ok(image) => cache_from.extend(keys_of(&image)),
             // As with Docker, a cache that is not there is no reason not to build.
-            Err(message) => reporter.warn(&format!("--cache-from {wanted}: {message}")),
+            Err(missing) => reporter.warn(&format!("--cache-from {wanted}: {}", missing.message)),
         }
     }
     Ok(Options {
@@ -303,40 +307,6 @@ pub(super) fn memory(text: &str) -> Result<u64, String> {
         return Err(format!("{text:?} is no size such as 512m or 2g"));
     };
     amount.checked_mul(1024_u64.pow(power as u32)).ok_or_else(|| format!("{text} is too large"))
-}
-
-/// Base images: those of the store, pulled when they are missing.
-struct StoreImages<'a> {
-    store: &'a Store,
-    args: &'a Args,
-    found: RefCell<BTreeMap<String, ImageRecord>>,
-}
-
-impl Images for StoreImages<'_> {
-    fn config(&self, reference: &str) -> Result<ImageConfig, String> {
-        if let Some(known) = self.found.borrow().get(reference) {
-            return Ok(known.config.clone());
-        }
-        let policy = if self.args.pull { PullPolicy::Always } else { PullPolicy::Missing };
-        let image = resolve(self.args, self.store, reference, policy)?;
-        let config = image.config.clone();
-        self.found.borrow_mut().insert(reference.to_owned(), image);
-        Ok(config)
-    }
-}
-
-fn resolve(args: &Args, store: &Store, reference: &str, policy: PullPolicy) -> Result<ImageRecord, String> {
-    let display = Display::new(Direction::Pull, args.quiet);
-    let observer: &dyn Observer = if args.quiet { &Silent } else { &display };
-    let mut failure = None;
-    let session = || {
-        args.registry.session(None).map_err(|error| {
-            failure = Some(format!("{error:#}"));
-            crate::registry::Error::Blocked(reference.to_owned())
-        })
-    };
-    let found = ensure_image(store, reference, policy, &PullOptions::default(), session, observer);
-    found.map_err(|error| failure.unwrap_or_else(|| error.to_string()))
 }
 
 /// Ends the build at the first signal that asks for it. A second one ends the program as it always does.

@@ -21,7 +21,7 @@ const CHUNK: usize = 1 << 20;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The files; symlinks are followed inside the image. docker://IMAGE:PATH reads from an image at its registry
-    #[arg(required = true, value_name = "IMAGE:PATH", add = clap_complete::ArgValueCompleter::new(super::complete::image_paths))]
+    #[arg(required = true, value_name = "IMAGE:PATH", add = clap_complete::ArgValueCompleter::new(super::complete::paths))]
     files: Vec<String>,
     #[command(flatten)]
     registry: RegistryOptions,

@@ -5,8 +5,10 @@
 
 use super::image_argument::open_path;
 use super::registry_options::RegistryOptions;
+use crate::mount::Registry;
 use crate::oci::Reference;
-use crate::store::Store;
+use crate::run::state;
+use crate::store::{Container, Store};
 use crate::union::{Node, Stack};
 use clap::{Args, Command};
 use clap_complete::CompletionCandidate;
@@ -48,8 +50,35 @@ pub(super) fn images(begun: &OsStr) -> Vec<CompletionCandidate> {
 
 /// Named writable mounts.
 pub(super) fn mounts(begun: &OsStr) -> Vec<CompletionCandidate> {
-    let containers = store().and_then(|store| store.containers().ok()).unwrap_or_default();
-    candidates(begun, containers.into_iter().map(|container| container.record.name))
+    named(begun, |_| true)
+}
+
+/// Named writable mounts whose command runs.
+pub(super) fn running(begun: &OsStr) -> Vec<CompletionCandidate> {
+    named(begun, |container| runs(container))
+}
+
+/// Named writable mounts that nobody uses: which can be removed or renamed.
+pub(super) fn unused(begun: &OsStr) -> Vec<CompletionCandidate> {
+    named(begun, |container| !runs(container) && !container.is_mounted().unwrap_or(true))
+}
+
+/// What is mounted: mount points, and the names of those that have one.
+pub(super) fn mounted(begun: &OsStr) -> Vec<CompletionCandidate> {
+    let mounts = Registry::open().and_then(|registry| registry.mounts()).unwrap_or_default();
+    let mut found = named(begun, |container| mounts.iter().any(|mount| mount.is_of(&container.dir)));
+    let points = mounts.iter().filter_map(|mount| mount.mount_point.to_str()).map(str::to_owned);
+    found.extend(candidates(begun, points.filter(|point| !point.contains(char::is_control))));
+    found
+}
+
+fn runs(container: &Container) -> bool {
+    state::read(&container.dir).is_ok_and(|running| running.is_some())
+}
+
+fn named(begun: &OsStr, wanted: impl Fn(&Container) -> bool) -> Vec<CompletionCandidate> {
+    let containers = store().and_then(|store| store.containers().ok()).unwrap_or_default().into_iter();
+    candidates(begun, containers.filter(wanted).map(|container| container.record.name))
 }
 
 /// Named writable mounts and images.
@@ -59,19 +88,29 @@ pub(super) fn mounts_and_images(begun: &OsStr) -> Vec<CompletionCandidate> {
     found
 }
 
-/// `IMAGE:PATH`: images first, then what is in the directory of the path.
+/// `IMAGE` or `IMAGE:PATH`: images first, then what is in the directory of the path.
 pub(super) fn image_paths(begun: &OsStr) -> Vec<CompletionCandidate> {
+    let mut found = if has_path(begun) { Vec::new() } else { images(begun) };
+    found.extend(paths(begun));
+    found
+}
+
+/// `IMAGE:PATH` where the path must be.
+pub(super) fn paths(begun: &OsStr) -> Vec<CompletionCandidate> {
     let Some(text) = begun.to_str() else { return Vec::new() };
-    let Some(directory) = text.rfind('/').filter(|_| text.contains(":/")).and_then(|at| text.get(..=at)) else {
-        let mut found = images(begun);
-        found.extend(images(begun).iter().map(|image| {
+    let Some(directory) = text.rfind('/').filter(|_| has_path(begun)).and_then(|at| text.get(..=at)) else {
+        let with_path = |image: &CompletionCandidate| {
             let mut with_path = image.get_value().to_os_string();
             with_path.push(":/");
             CompletionCandidate::new(with_path)
-        }));
-        return found;
+        };
+        return images(begun).iter().map(with_path).collect();
     };
     candidates(begun, listed(directory).unwrap_or_default())
+}
+
+fn has_path(begun: &OsStr) -> bool {
+    begun.to_str().is_some_and(|text| text.contains(":/"))
 }
 
 /// The names of the directory `text`, `IMAGE:/DIR/`, each behind it; directories end in a slash.

@@ -36,9 +36,10 @@ pub(super) struct Copied {
 
 impl fmt::Display for Copied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} objects, {}", self.objects, super::human_size(self.bytes))?;
+        let plural = |count: u64| if count == 1 { "" } else { "s" };
+        write!(f, "{} object{}, {}", self.objects, plural(self.objects), super::human_size(self.bytes))?;
         if self.skipped > 0 {
-            write!(f, ", {} special files left out", self.skipped)?;
+            write!(f, ", {} special file{} left out", self.skipped, plural(self.skipped))?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::diff::{LayerOptions, write_tree};
 use crate::model::RelPath;
 use crate::union::Stack;
 use anyhow::{Context, anyhow, bail};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -19,7 +19,7 @@ const HINT: &str = "see what there is: layerfs ls -lR IMAGE:PATH";
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// What to copy; with `/.` behind a directory, only what is in it
-    #[arg(value_name = "IMAGE:PATH", add = clap_complete::ArgValueCompleter::new(super::complete::image_paths))]
+    #[arg(value_name = "IMAGE:PATH", add = clap_complete::ArgValueCompleter::new(super::complete::paths))]
     from: String,
     /// Where to: into a directory that is there, under this name otherwise; `-` writes a tar to standard output
     #[arg(value_name = "DEST")]
@@ -50,12 +50,27 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         return super::output::archive(|output| tar(&stack, &path, args, output)).map(|()| ExitCode::SUCCESS);
     }
     let options = CopyOptions { archive: args.archive, follow: args.follow_link };
-    let copied = copy(&stack, &path, &args.to, options)?;
+    let copied = copy(&stack, &path, &args.to, options).map_err(advised)?;
     if !args.quiet {
         // Nobody is left to tell when standard error itself is closed.
         let _ = writeln!(std::io::stderr(), "{copied}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A failed copy with what to do about it, where nothing that failed has its own advice.
+fn advised(error: anyhow::Error) -> anyhow::Error {
+    if super::advice::of(&error).is_some() {
+        return error;
+    }
+    let kind = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    let hint = match kind {
+        Some(ErrorKind::PermissionDenied) => "choose a directory that you may write to",
+        Some(ErrorKind::NotFound) => "make the directory first: mkdir -p DIR",
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => "make room there, or copy to another place",
+        _ => "choose another name, or remove what is there; `-` writes a tar instead",
+    };
+    Err::<(), _>(error).hint(hint).err().unwrap_or_else(|| anyhow!(hint))
 }
 
 /// The one path that is there under this name, or matches this pattern.

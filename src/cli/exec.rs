@@ -18,7 +18,7 @@ pub(super) struct Args {
     #[command(flatten)]
     options: ContainerOptions,
     /// The container's name
-    #[arg(add = clap_complete::ArgValueCompleter::new(super::complete::mounts))]
+    #[arg(add = clap_complete::ArgValueCompleter::new(super::complete::running))]
     name: String,
     /// The command and its arguments
     #[arg(required = true, value_name = "COMMAND", allow_hyphen_values = true)]

@@ -6,6 +6,7 @@
 mod advice;
 mod analyze;
 mod build;
+mod build_images;
 mod build_input;
 mod build_output;
 mod build_progress;

@@ -20,6 +20,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The image: a name or ID in the store; with --all-tags a name without tag
+    #[arg(add = clap_complete::ArgValueCompleter::new(super::complete::images))]
     image: String,
     /// The name at the registry, where it is another one
     destination: Option<String>,

@@ -64,3 +64,13 @@ pub(super) fn told<T>(result: Result<T, Error>) -> anyhow::Result<T> {
         },
     }
 }
+
+/// What can be done about `error`, where that is known.
+pub(super) fn hint_of(error: &Error) -> Option<String> {
+    match error {
+        Error::Store(error) => super::advice::for_store(error),
+        Error::Image(error) => super::advice::for_image(error),
+        Error::Reference { .. } => Some(super::advice::REFERENCE.to_owned()),
+        error => error.hint(),
+    }
+}

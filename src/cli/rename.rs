@@ -7,7 +7,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The name it has
-    #[arg(add = clap_complete::ArgValueCompleter::new(super::complete::mounts))]
+    #[arg(add = clap_complete::ArgValueCompleter::new(super::complete::unused))]
     old: String,
     /// The name it gets
     new: String,

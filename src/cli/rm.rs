@@ -7,7 +7,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The names
-    #[arg(value_name = "NAME", required = true, add = clap_complete::ArgValueCompleter::new(super::complete::mounts))]
+    #[arg(value_name = "NAME", required = true, add = clap_complete::ArgValueCompleter::new(super::complete::unused))]
     names: Vec<String>,
 }
 

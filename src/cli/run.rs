@@ -84,6 +84,7 @@ pub(super) struct Args {
     #[command(flatten)]
     pull: PullArguments,
     /// The image
+    #[arg(add = clap_complete::ArgValueCompleter::new(super::complete::images))]
     image: String,
     /// The command and its arguments; the image's if there is none
     #[arg(value_name = "COMMAND", allow_hyphen_values = true)]

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Mount points or names
-    #[arg(required = true, value_name = "MNT|NAME", add = clap_complete::ArgValueCompleter::new(super::complete::mounts))]
+    #[arg(required = true, value_name = "MNT|NAME", add = clap_complete::ArgValueCompleter::new(super::complete::mounted))]
     targets: Vec<PathBuf>,
     /// Detach now, and let the server end when the last user has gone
     #[arg(short, long, conflicts_with = "force")]

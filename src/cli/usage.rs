@@ -1,8 +1,9 @@
 //! What the argument parser says, in the form of every other message of this program.
 
 use super::error::write_report;
+use crate::build::dockerfile::nearest;
 use clap::CommandFactory;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use std::process::ExitCode;
 
 /// Prints what `error` of the argument parser tells, and returns what the program ends with: 2 for wrong usage.
@@ -13,6 +14,11 @@ pub(super) fn report(error: &clap::Error) -> ExitCode {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             // Nobody is left to tell when the output is closed.
             let _ = error.print();
+        }
+        ErrorKind::InvalidSubcommand => {
+            let word = error.get(ContextKind::InvalidSubcommand).map(ToString::to_string).unwrap_or_default();
+            let (message, _) = told(&text);
+            write_report(&message, &meant(&word));
         }
         _ => {
             let (message, hints) = told(&text);
@@ -41,7 +47,11 @@ fn told(text: &str) -> (String, Vec<String>) {
             hints.push(line.trim_end_matches('.').replacen('F', "f", 1));
         }
     }
-    if message.contains(": invalid reference format") {
+    if message.starts_with("invalid value '") && message.contains("' for '--format <FORMAT>'") {
+        hints = vec![TEMPLATES.to_owned()];
+    } else if message.starts_with("a value is required for '--root") {
+        hints = vec!["--root and LAYERFS_ROOT name a directory; leave out or unset what is empty".to_owned()];
+    } else if message.contains(": invalid reference format") {
         hints = vec![super::advice::REFERENCE.to_owned()];
     }
     let verb = text.lines().find_map(|line| line.strip_prefix("Usage: ")?.split_whitespace().nth(1));
@@ -71,6 +81,39 @@ fn instead(message: &str) -> Option<&'static str> {
         "--platform" => "`layerfs pull --platform` brings an image of another platform",
         _ => return None,
     })
+}
+
+/// What takes the place of docker's `--format '{{.ID}}'`.
+const TEMPLATES: &str =
+    "there are no Go templates: --format json prints every field, and jq picks some, such as jq -r '.[].ID'";
+
+/// Verbs of docker and mount(8) that are another one here, or none, with what to use instead.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("attach", "run -it IMAGE` or `layerfs exec -it NAME sh"),
+    ("buildx", "build"),
+    ("container", "ps -a`, `layerfs rm` or `layerfs inspect"),
+    ("create", "mount --rw --name NAME IMAGE MNT"),
+    ("image", "images`, `layerfs rmi` or `layerfs inspect"),
+    ("info", "df"),
+    ("kill", "ps -a"),
+    ("start", "run"),
+    ("stop", "ps -a"),
+    ("system", "df` or `layerfs prune"),
+    ("unmount", "umount"),
+    ("version", "--version"),
+];
+
+/// What may have been meant by a verb that there is not: at most one thing.
+fn meant(word: &str) -> Vec<String> {
+    let command = super::Cli::command();
+    let verbs = command.get_subcommands().map(clap::Command::get_name);
+    let other = ELSEWHERE.iter().find(|(verb, _)| *verb == word).map(|(_, instead)| *instead);
+    let begun =
+        || command.get_subcommands().map(clap::Command::get_name).find(|verb| word.len() > 2 && verb.starts_with(word));
+    match other.or_else(|| nearest(word, verbs)).or_else(begun) {
+        Some(instead) => vec![format!("did you mean `layerfs {instead}`?")],
+        None => vec!["`layerfs --help` lists what there is".to_owned()],
+    }
 }
 
 /// The usage of the verb that `line` of the parser is about. The parser's own words name the options that were given, and take the variable
@@ -111,7 +154,7 @@ mod tests {
         assert_eq!(of(&["layerfs", "rmi"]), (missing, vec![usage]));
         let (message, hints) = of(&["layerfs", "rmi", "--format", "xml", "x"]);
         assert_eq!(message, "invalid value 'xml' for '--format <FORMAT>' [possible values: text, json]");
-        assert_eq!(hints, ["for more information, try '--help'"]);
+        assert_eq!(hints, [super::TEMPLATES]);
         let (message, hints) = of(&["layerfs", "run", "-dit", "box"]);
         assert_eq!(message, "unexpected argument '-d' found");
         assert!(hints.len() == 1 && hints[0].contains("into the background with `&`"), "{hints:?}");
@@ -121,9 +164,21 @@ mod tests {
         }
         let (_, hints) = of(&["layerfs", "exec", "-d", "box", "true"]);
         assert!(hints.iter().any(|hint| hint.starts_with("usage: ")), "{hints:?}");
-        let (message, hints) = of(&["layerfs", "lod"]);
+        let (message, _) = of(&["layerfs", "lod"]);
         assert_eq!(message, "unrecognized subcommand 'lod'");
-        assert!(hints[0].starts_with("a similar subcommand exists: 'load'"), "{hints:?}");
+        for (word, instead) in [
+            ("lod", "did you mean `layerfs load`?"),
+            ("imag", "did you mean `layerfs images`?"),
+            ("unmount", "did you mean `layerfs umount`?"),
+            ("frobnicate", "`layerfs --help` lists what there is"),
+        ] {
+            assert_eq!(super::meant(word), [instead], "{word}");
+        }
+        let (message, hints) = of(&["layerfs", "--root=", "images"]);
+        assert!(
+            message.starts_with("a value is required for '--root <DIR>'") && hints[0].contains("unset"),
+            "{hints:?}"
+        );
         let (message, hints) = of(&["layerfs", "commit", "work", "Bad Name"]);
         assert!(
             message.contains("'Bad Name'")

@@ -5,12 +5,12 @@ use super::explore::instructions;
 use super::image_argument::{open_image, open_image_path};
 use super::ls::kind_letter;
 use super::output::{Format, json_text};
-use super::{Global, human_size, printable};
+use super::{Global, WithHint, human_size, printable};
 use crate::analyze::{Touch, TouchKind, history_of};
 use crate::model::{FileKind, RelPath};
 use crate::oci::Hasher;
 use crate::union::{Follow, LocalIno, Stack};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::ExitCode;
@@ -43,7 +43,9 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         let real = stack.real_path(&path)?.filter(|real| *real != path);
         touches = real.as_ref().map_or(Ok(Vec::new()), |real| history_of(&stack, real))?;
         let Some(real) = real.filter(|_| any_has(&touches)) else {
-            bail!("no layer of {name} has /{}", printable(&path.to_bytes()));
+            let parent = path.parent().map_or_else(String::new, |parent| printable(&parent.to_bytes()));
+            return Err(anyhow!("no layer of {name} has /{}", printable(&path.to_bytes())))
+                .hint(format!("see what there is: layerfs ls -a {name}:/{parent}"));
         };
         note(&format!("/{} is /{}", printable(&path.to_bytes()), printable(&real.to_bytes())));
     }

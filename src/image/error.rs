@@ -90,6 +90,14 @@ pub enum ImageError {
         /// What is missing.
         detail: String,
     },
+    /// What is imported is no tar.
+    #[error("{what} is no tar: {detail}")]
+    NotATar {
+        /// The file, directory or stream.
+        what: String,
+        /// What it is instead.
+        detail: &'static str,
+    },
     /// The archive lacks something it refers to.
     #[error("{what} is incomplete: {missing} is missing")]
     Incomplete {

@@ -4,6 +4,7 @@ use super::error::{ImageError, ImageResult};
 use super::ingest::{Expected, Limits, ingest_layer};
 use super::progress::Progress;
 use super::source::{Location, Source};
+use crate::archive::tar;
 use crate::oci::{ContainerConfig, Descriptor, History, ImageConfig, Manifest, MediaType, Platform, Reference};
 use crate::store::{ImageRecord, Store};
 use std::fs::File;
@@ -55,13 +56,16 @@ pub fn import(store: &Store, options: &ImportOptions, progress: &dyn Progress) -
         Location::Path(path) => {
             let file = File::open(path).map_err(read_error)?;
             let metadata = file.metadata().map_err(read_error)?;
+            if metadata.is_dir() {
+                return Err(ImageError::NotATar { what, detail: "it is a directory" });
+            }
             (Box::new(file), Some(metadata.len()).filter(|_| metadata.is_file()))
         }
     };
     let session = store.session()?;
-    let expected = Expected { label: Some(what.clone()), ..Expected::default() };
+    let expected = Expected { label: Some(what.clone()), refuse_nothing: true, ..Expected::default() };
     let bar = progress.layer("layer", size);
-    let layer = ingest_layer(&session, &mut *input, &expected, &options.limits, &*bar)?;
+    let layer = ingest_layer(&session, &mut *input, &expected, &options.limits, &*bar).map_err(no_tar)?;
     let created = creation_time();
     let from = if options.location == Location::Stdin { "-" } else { &what };
     let comment = options.message.clone().unwrap_or_else(|| format!("Imported from {from}"));
@@ -76,6 +80,17 @@ pub fn import(store: &Store, options: &ImportOptions, progress: &dyn Progress) -
     let target = Descriptor::of(MediaType::OciManifest, &manifest);
     session.set_reference(options.reference.clone().map(Reference::or_latest).as_ref(), &target)?;
     Ok(store.image(&target, None)?)
+}
+
+/// A failure at the very first header is no damage: somebody gave something else than a tar.
+fn no_tar(error: ImageError) -> ImageError {
+    match error {
+        ImageError::Tar {
+            layer,
+            source: tar::Error::Header { offset: 0 } | tar::Error::Truncated { offset: ..tar::BLOCK },
+        } => ImageError::NotATar { what: layer, detail: "it does not begin with a tar header" },
+        other => other,
+    }
 }
 
 /// The time that documents made now carry, RFC 3339: the present, or what `SOURCE_DATE_EPOCH` says.

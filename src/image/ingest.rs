@@ -44,6 +44,8 @@ pub struct Expected {
     pub media_type: Option<String>,
     /// Whether the compressed bytes are in the store already, and this reads them again.
     pub stored: bool,
+    /// Whether a stream without a byte is refused: not even the end of an archive is in it.
+    pub refuse_nothing: bool,
 }
 
 /// A layer that is in the store now.
@@ -270,6 +272,9 @@ impl Pass<'_> {
             compare(expected, Some(expected_size), digest, size).map_err(mismatch)?;
         }
         let builder = found.indexed?;
+        if self.expected.refuse_nothing && tar_size == 0 {
+            return Err(ImageError::NotATar { what: self.label.clone(), detail: "it is empty" });
+        }
         if let Some(expected) = self.expected.diff_id {
             compare(expected, None, diff_id, tar_size).map_err(mismatch)?;
         }

@@ -193,7 +193,7 @@ impl Layout<'_> {
                 blob: Some((layer.digest, layer.size)),
                 diff_id: Some(*diff_id),
                 media_type: Some(layer.media_type.clone()),
-                stored: false,
+                ..Expected::default()
             },
             diff_id: *diff_id,
         };

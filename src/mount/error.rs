@@ -102,20 +102,22 @@ pub enum MountError {
     #[error("workdir without an upperdir")]
     NoUpper,
     /// A directory cannot be used.
-    #[error("{}", .path.display())]
+    #[error("{option} {}", .path.display())]
     Directory {
+        /// The option that names it.
+        option: &'static str,
         /// The directory.
         path: PathBuf,
         /// The cause.
         source: io::Error,
     },
     /// One directory lies in the other.
-    #[error("{} and {} overlap: a change of one would change the other", .one.display(), .other.display())]
+    #[error("{one} and {other} overlap: a change of one would change the other")]
     Overlapping {
-        /// One of them.
-        one: PathBuf,
-        /// The other.
-        other: PathBuf,
+        /// One of them, behind the name of its option.
+        one: String,
+        /// The other, in the same way.
+        other: String,
     },
     /// A lower directory cannot be used.
     #[error(transparent)]
@@ -177,6 +179,22 @@ impl MountError {
             Self::Upper(UpperError::NoXattrs { .. } | UpperError::NoWhiteouts { .. }) => {
                 "choose an upperdir on ext4, xfs, btrfs or tmpfs".to_owned()
             }
+            Self::Upper(UpperError::Staging(StagingError::Io { .. }) | UpperError::Io { .. } | UpperError::Layer(_)) => {
+                "upperdir and workdir are directories on one file system that this user may write to".to_owned()
+            }
+            Self::Directory { option, path, source } => match source.kind() {
+                io::ErrorKind::NotFound if *option != "lowerdir" => format!("make it: mkdir -p {}", path.display()),
+                io::ErrorKind::PermissionDenied => "choose a directory that this user may read".to_owned(),
+                _ if *option == "lowerdir" => {
+                    "lowerdir is a list of directories, the topmost first, with a colon between them: ls -d shows whether one is there"
+                        .to_owned()
+                }
+                _ => format!("{option} is a directory that takes changes; the file system below must be writable"),
+            },
+            Self::Overlapping { .. } => "choose directories none of which is inside another".to_owned(),
+            Self::BadOption { .. } => "see the options that exist: layerfs overlay --help, layerfs mount --help".to_owned(),
+            Self::MountPoint { .. } => "choose an empty directory that is yours".to_owned(),
+            Self::Background => "see what happens: mount again with --foreground -vv".to_owned(),
             Self::NoLayer { .. } => "see the layers: layerfs history IMAGE".to_owned(),
             Self::UnknownOption(_) => "see the options that exist: layerfs mount --help".to_owned(),
             _ => return None,

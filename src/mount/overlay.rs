@@ -5,20 +5,23 @@ use super::{MountError, MountPlan};
 use crate::fs::{LayerFs, Settings};
 use crate::layer::dir::{Descriptors, DirLayer, DirOptions, XattrPrefix};
 use crate::layer::upper::{Ownership, Upper, UpperOptions};
-use crate::union::{Follow, Layer, Stack};
+use crate::union::{Follow, Layer, LayerError, Stack};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The filesystem that `options` describe, and how it is mounted on `mount_point`.
 pub fn overlay(options: &OverlayOptions, mount_point: &Path) -> Result<(LayerFs, MountPlan), MountError> {
     options.check()?;
-    check_apart(options)?;
+    check_apart(&Directories::of(options)?)?;
     let descriptors = Arc::new(Descriptors::for_this_process(options.lowers.len() as u64 + 4));
     let prefix = prefix(options.userxattr);
     let mut lowers: Vec<Arc<dyn Layer>> = Vec::new();
     for path in options.lowers.iter().rev() {
         let lower = DirOptions { owners: options.owners.clone(), ..DirOptions::new(prefix) };
-        let layer = DirLayer::open(path, lower, &descriptors).map_err(MountError::Layer)?;
+        let layer = DirLayer::open(path, lower, &descriptors).map_err(|error| match error {
+            LayerError::Io { source, .. } => MountError::Directory { option: "lowerdir", path: path.clone(), source },
+            other => MountError::Layer(other),
+        })?;
         lowers.push(Arc::new(layer));
     }
     let redirects = options.redirect != Redirect::NoFollow;
@@ -71,23 +74,43 @@ pub fn ownership(override_stat: bool) -> Ownership {
     if override_stat || !rustix::process::geteuid().is_root() { Ownership::Override } else { Ownership::Real }
 }
 
-/// An error unless upper, work and lowers lie beside each other: writing to one must not change another.
-fn check_apart(options: &OverlayOptions) -> Result<(), MountError> {
-    let real =
-        |path: &PathBuf| path.canonicalize().map_err(|source| MountError::Directory { path: path.clone(), source });
-    let lowers = options.lowers.iter().map(real).collect::<Result<Vec<_>, _>>()?;
-    let (Some(upper), Some(work)) = (&options.upper, &options.work) else { return Ok(()) };
-    let (upper, work) = (real(upper)?, real(work)?);
-    let overlap = |left: &Path, right: &Path| left.starts_with(right) || right.starts_with(left);
-    let others = lowers.iter().chain([&work]);
-    for other in others {
-        if overlap(&upper, other) {
-            return Err(MountError::Overlapping { one: upper, other: other.clone() });
-        }
+/// The directories of the options, by their real paths.
+struct Directories {
+    lowers: Vec<PathBuf>,
+    /// The upper and the workdir.
+    writable: Option<(PathBuf, PathBuf)>,
+}
+
+impl Directories {
+    /// An error that names the option where one is no directory.
+    fn of(options: &OverlayOptions) -> Result<Self, MountError> {
+        let lowers = options.lowers.iter().map(|path| real("lowerdir", path)).collect::<Result<_, _>>()?;
+        let writable = match (&options.upper, &options.work) {
+            (Some(upper), Some(work)) => Some((real("upperdir", upper)?, real("workdir", work)?)),
+            _ => None,
+        };
+        Ok(Self { lowers, writable })
     }
-    for lower in &lowers {
-        if overlap(&work, lower) {
-            return Err(MountError::Overlapping { one: work, other: lower.clone() });
+}
+
+fn real(option: &'static str, path: &Path) -> Result<PathBuf, MountError> {
+    let found = path.canonicalize().and_then(|real| match real.is_dir() {
+        true => Ok(real),
+        false => Err(rustix::io::Errno::NOTDIR.into()),
+    });
+    found.map_err(|source| MountError::Directory { option, path: path.to_owned(), source })
+}
+
+/// An error unless upper, work and lowers lie beside each other: writing to one must not change another.
+fn check_apart(directories: &Directories) -> Result<(), MountError> {
+    let Some((upper, work)) = &directories.writable else { return Ok(()) };
+    let lowers = || directories.lowers.iter().map(|lower| ("lowerdir", lower));
+    let upper_and_others = lowers().chain([("workdir", work)]).map(|other| (("upperdir", upper), other));
+    let work_and_others = lowers().map(|other| (("workdir", work), other));
+    for (one, other) in upper_and_others.chain(work_and_others) {
+        if one.1.starts_with(other.1) || other.1.starts_with(one.1) {
+            let shown = |(option, path): (&str, &PathBuf)| format!("{option} {}", path.display());
+            return Err(MountError::Overlapping { one: shown(one), other: shown(other) });
         }
     }
     Ok(())

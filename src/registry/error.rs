@@ -206,6 +206,9 @@ impl Error {
                 Some("charts, signatures and other artifacts are for the tools that made them".into())
             }
             Self::NoPlatform { .. } => Some("choose one with --platform".into()),
+            Self::NotFound { registry, .. } => {
+                Some(format!("check the name and the tag; what is private needs: layerfs login {registry}"))
+            }
             Self::Transport(error) => transport_hint(error),
             _ => None,
         }
@@ -246,6 +249,10 @@ fn transport_hint(error: &TransportError) -> Option<String> {
         TransportError::Failed { failure, .. } if failure.kind == FailureKind::NotTls => {
             Some("if the registry is plain HTTP and you trust the network, allow it with --tls-verify=false".into())
         }
+        TransportError::Failed { .. } => Some(
+            "check the name, of which the registry is the first part (docker.io where there is none), and the network"
+                .into(),
+        ),
         _ => None,
     }
 }

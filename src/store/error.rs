@@ -15,6 +15,9 @@ pub enum StoreError {
         /// The cause.
         source: io::Error,
     },
+    /// The root is to be where something else is than a directory.
+    #[error("{path} is not a directory, so no store can be there", path = .0.display())]
+    NotADirectory(PathBuf),
     /// The directory holds something else.
     #[error("{path} is not a layerfs store", path = .0.display())]
     NotAStore(PathBuf),

@@ -168,6 +168,9 @@ fn ensure_root(root: &Path) -> StoreResult<()> {
     if root.is_dir() {
         return Ok(());
     }
+    if let Some(other) = root.ancestors().find(|path| path.metadata().is_ok_and(|metadata| !metadata.is_dir())) {
+        return Err(StoreError::NotADirectory(other.to_owned()));
+    }
     let parent = root.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.map_or(Ok(()), |parent| fs::create_dir_all(parent).at(parent))?;
     match fs::DirBuilder::new().mode(0o700).create(root) {

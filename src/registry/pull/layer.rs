@@ -89,7 +89,7 @@ impl Fetching<'_> {
             blob: Some((descriptor.digest, descriptor.size)),
             diff_id: Some(self.layer.diff_id),
             media_type: Some(descriptor.media_type.clone()),
-            stored: false,
+            ..Expected::default()
         };
         let ingested = match &mut partial {
             Some(partial) => take_up_layer(self.session, &mut input, partial, &expected, self.limits, &Silence),
