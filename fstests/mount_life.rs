@@ -2,7 +2,7 @@
 
 use crate::support::{Image, Need, Run, Scene, Who};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const LAYERS: [&str; 2] = ["dir etc 700\nfile etc/name =hello\nfile gone =x", "whiteout gone\nfile etc/more =1"];

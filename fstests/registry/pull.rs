@@ -109,6 +109,70 @@ fn regression_an_entry_that_is_not_there_keeps_nobody_from_another() {
 }
 
 #[test]
+fn indexes_in_indexes_are_descended_into() {
+    let Some(scene) = Scene::begin(SERVER) else { return };
+    let registry = Registry::start(&scene);
+    let address = registry.address();
+    let index = |entries: &[Value]| json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries});
+    let put = |tag: &str, entries: &[Value]| raw::put_manifest(&address, "multi", tag, &index(entries));
+    let mut arm = put("arm", &[put_platform(&address, "arm64", None)]);
+    arm["platform"] = json!({"architecture": "arm64", "os": "linux"});
+    let deep = put("deep", &[put_platform(&address, "s390x", None)]);
+    let others = put("others", &[put_platform(&address, "amd64", None), deep]);
+    put("latest", &[arm, others]);
+    let name = format!("{}/multi", registry.name());
+    let blobs = || std::fs::read_dir(scene.path("me/store/blobs/sha256")).map_or(0, Iterator::count);
+    let architecture = |name: &str, platform: &str| {
+        let described = layerfs(&scene, &["inspect", "--platform", platform, name]).ok().json();
+        described[0]["Architecture"].as_str().expect("an architecture").to_owned()
+    };
+    layerfs(&scene, &["pull", "--platform", "linux/arm64", &name]).ok();
+    // Both lists that may have it, and an image of three.
+    assert_eq!(architecture(&name, "linux/arm64"), "arm64");
+    layerfs(&scene, &["pull", "--platform", "linux/s390x", &name]).ok();
+    assert_eq!(architecture(&name, "linux/s390x"), "s390x");
+    layerfs(&scene, &["pull", "--platform", "linux/ppc64le", &name])
+        .output()
+        .fails(1, &["no image for platform linux/ppc64le"]);
+    layerfs(&scene, &["pull", "--all-platforms", &name]).ok();
+    let all = blobs();
+    layerfs(&scene, &["prune"]).ok();
+    assert_eq!(blobs(), all, "what is in lists in lists is needed");
+    let copy = format!("{}/copy", registry.name());
+    layerfs(&scene, &["tag", &name, &copy]).ok();
+    layerfs(&scene, &["push", "--all-platforms", &copy]).ok();
+    for platform in ["amd64", "arm64", "s390x"] {
+        assert_eq!(architecture(&name, &format!("linux/{platform}")), platform);
+        let seen =
+            layerfs(&scene, &["inspect", "--remote", "--platform", &format!("linux/{platform}"), &copy]).ok().json();
+        assert_eq!(seen[0]["Architecture"], platform);
+    }
+    assert_store_clean(&scene);
+}
+
+/// Attestations are not in the store, and so the list that is pushed is another one.
+#[test]
+fn regression_a_list_that_was_pushed_without_attestations_is_in_the_store() {
+    let Some(scene) = Scene::begin(SERVER) else { return };
+    let registry = Registry::start(&scene);
+    let address = registry.address();
+    let mut attestation = put_platform(&address, "riscv64", None);
+    attestation["platform"] = json!({"architecture": "unknown", "os": "unknown"});
+    let entries = [put_platform(&address, "amd64", None), put_platform(&address, "arm64", None), attestation];
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries});
+    raw::put_manifest(&address, "multi", "latest", &index);
+    let (name, copy) = (format!("{}/multi", registry.name()), format!("{}/copy", registry.name()));
+    layerfs(&scene, &["pull", "--all-platforms", &name]).ok();
+    layerfs(&scene, &["tag", &name, &copy]).ok();
+    layerfs(&scene, &["push", "--all-platforms", &copy]).ok();
+    layerfs(&scene, &["prune"]).ok();
+    for platform in ["linux/amd64", "linux/arm64"] {
+        layerfs(&scene, &["inspect", "--platform", platform, &copy]).ok();
+    }
+    layerfs(&scene, &["fsck"]).ok();
+}
+
+#[test]
 fn an_index_gives_the_platform_that_is_wanted() {
     let Some(scene) = Scene::begin(SERVER) else { return };
     let registry = Registry::start(&scene);

@@ -3,7 +3,10 @@
 use super::{assert_clean, contents, diff_ids, store_of, two_layers};
 use crate::support::image::Packing;
 use crate::support::{Image, Need, Scene};
+use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
+
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 #[test]
 fn every_way_in_gives_the_same_layers() {
@@ -155,6 +158,105 @@ fn regression_platforms_are_read_from_the_configurations_where_an_index_has_none
     assert_eq!(scene.layerfs(["inspect", "multi:1"]).ok().json()[0]["Architecture"], own);
     let missing = scene.layerfs(["load", "--platform", "linux/s390x", "oci:multi"]).output();
     missing.fails(1, &["linux/s390x", &format!("linux/{other}"), &format!("linux/{own}")]);
+}
+
+/// Changes the list of images that the layout's one entry points to.
+fn change_list(scene: &Scene, change: impl FnOnce(&mut Value)) {
+    let read = |path: &str| -> Value { serde_json::from_slice(&std::fs::read(scene.path(path)).unwrap()).unwrap() };
+    let mut index = read("multi/index.json");
+    let digest = index["manifests"][0]["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+    let mut list = read(&format!("multi/blobs/sha256/{digest}"));
+    change(&mut list);
+    let mut entry = put(scene, list.to_string().as_bytes(), OCI_INDEX);
+    entry["annotations"] = index["manifests"][0]["annotations"].take();
+    index["manifests"][0] = entry;
+    std::fs::write(scene.path("multi/index.json"), index.to_string()).unwrap();
+}
+
+#[test]
+fn regression_only_the_image_that_is_chosen_is_read() {
+    let Some(scene) = Scene::begin(&[]) else { return };
+    let (own, other) = if cfg!(target_arch = "x86_64") { ("amd64", "arm64") } else { ("arm64", "amd64") };
+    write_multi_platform(&scene, own, other);
+    change_list(&scene, |list| {
+        // It says no platform, and what it points to is damaged.
+        list["manifests"][1].as_object_mut().unwrap().remove("platform");
+        let digest = list["manifests"][1]["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+        std::fs::write(scene.path("multi/blobs/sha256").join(digest), "{").unwrap();
+    });
+    scene.layerfs(["load", "oci:multi"]).ok();
+    assert_eq!(scene.layerfs(["inspect", "multi:1"]).ok().json()[0]["Architecture"], own);
+    scene.layerfs(["load", "--platform", &format!("linux/{other}"), "oci:multi"]).output().fails(1, &[]);
+}
+
+#[test]
+fn lists_of_images_in_lists_of_images() {
+    let Some(scene) = Scene::begin(&[]) else { return };
+    let (own, other) = if cfg!(target_arch = "x86_64") { ("amd64", "arm64") } else { ("arm64", "amd64") };
+    write_multi_platform(&scene, own, other);
+    // Each image in a list of its own, one of which says for whom it is; both lists in a third.
+    change_list(&scene, |list| {
+        let entries = list["manifests"].as_array_mut().unwrap();
+        let list_of = |entry: &Value| json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]});
+        let [mut first, second] = [1, 2].map(|at| put(&scene, list_of(&entries[at]).to_string().as_bytes(), OCI_INDEX));
+        first["platform"] = entries[1]["platform"].clone();
+        let both = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [first, second]});
+        *entries = vec![put(&scene, both.to_string().as_bytes(), OCI_INDEX)];
+    });
+    let architecture =
+        |arguments: &[&str]| scene.layerfs(arguments).ok().json()[0]["Architecture"].as_str().unwrap().to_owned();
+    scene.layerfs(["load", "oci:multi"]).ok();
+    assert_eq!(architecture(&["inspect", "multi:1"]), own);
+    let platform = format!("linux/{other}");
+    scene.layerfs(["load", "--platform", &platform, "oci:multi"]).ok();
+    assert_eq!(architecture(&["inspect", "multi:1"]), other);
+    scene.layerfs(["load", "--all-platforms", "oci:multi"]).ok();
+    scene.layerfs(["prune"]).ok();
+    assert_eq!(architecture(&["inspect", "multi:1"]), own);
+    assert_eq!(architecture(&["inspect", "--platform", &platform, "multi:1"]), other);
+    scene.layerfs(["fsck"]).ok();
+    assert_clean(&scene);
+    // What is saved is one list, as every tool reads it.
+    scene.layerfs(["save", "-o", "oci:saved", "multi:1"]).ok();
+    scene.layerfs(["rmi", "multi:1"]).ok();
+    scene.layerfs(["load", "--all-platforms", "-t", "again:1", "oci:saved"]).ok();
+    assert_eq!(architecture(&["inspect", "again:1"]), own);
+    assert_eq!(architecture(&["inspect", "--platform", &platform, "again:1"]), other);
+}
+
+#[test]
+fn lists_of_images_without_an_end() {
+    let Some(scene) = Scene::begin(&[]) else { return };
+    write_multi_platform(&scene, "s390x", "ppc64le");
+    change_list(&scene, |list| {
+        for _ in 0..20 {
+            let inner = put(&scene, list.to_string().as_bytes(), OCI_INDEX);
+            *list = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [inner]});
+        }
+    });
+    scene.layerfs(["load", "oci:multi"]).output().fails(1, &["lists of images are more than 8 deep", "\nhint: "]);
+}
+
+#[test]
+fn the_limit_of_documents_can_be_raised() {
+    let Some(scene) = Scene::begin(&[Need::Fuse]) else { return };
+    let label = "x".repeat(5 << 20);
+    let image = Image::new().layer("file a =1").config(json!({"Labels": {"large": label}}));
+    image.write_docker_archive(&scene.path("large.tar"), "large:1");
+    image.write_oci(&scene.path("large"), "1");
+    let piped = std::fs::read(scene.path("large.tar")).unwrap();
+    let hint = "hint: an honest document that large is taken with --limit manifest=BYTES";
+    scene.layerfs(["load", "-i", "large.tar"]).output().fails(1, &["is too large", hint]);
+    scene.layerfs(["load"]).stdin(piped.clone()).output().fails(1, &["is too large", hint]);
+    scene.layerfs(["load", "oci:large"]).output().fails(1, &["is too large", hint]);
+    for source in ["large.tar", "oci:large", "-"] {
+        scene.layerfs(["load", "--limit", "manifest=6000000", "-t", "large:1", "-i", source]).stdin(piped.clone()).ok();
+        assert_eq!(scene.layerfs(["inspect", "large:1"]).ok().json()[0]["Config"]["Labels"]["large"], label.as_str());
+        scene.layerfs(["prune"]).ok();
+        assert_eq!(scene.layerfs(["cat", "large:1:/a"]).ok().text(), "1");
+        scene.layerfs(["rmi", "large:1"]).ok();
+    }
+    assert_clean(&scene);
 }
 
 #[test]

@@ -134,6 +134,9 @@ pub(super) fn for_image(error: &ImageError) -> Option<String> {
         ImageError::Document { source: InvalidDocument::NotAnImage { .. }, .. } => {
             "charts, signatures and other artifacts are for the tools that made them"
         }
+        ImageError::Document { source: InvalidDocument::TooLarge { .. }, .. } => {
+            "an honest document that large is taken with --limit manifest=BYTES"
+        }
         ImageError::MediaType { .. } | ImageError::Document { source: InvalidDocument::MediaType(_), .. } => {
             "the image must be saved again with layers of the common types: tar, gzip or zstd"
         }

@@ -6,7 +6,6 @@ use super::progress::Progress;
 use super::stream::Streamed;
 use crate::archive::compression::{Compression, MAGIC_LENGTH, detect};
 use crate::archive::tar::{self, EntryKind, EntryPath};
-use crate::oci::MANIFEST_MAX;
 use crate::store::Session;
 use std::collections::HashMap;
 use std::fs::File;
@@ -51,18 +50,26 @@ struct Section {
 }
 
 impl ArchiveFiles {
-    /// A small file; none where there is none.
-    pub(super) fn document(&self, name: &str) -> ImageResult<Option<Vec<u8>>> {
+    /// Whether there is such a document.
+    pub(super) fn has_document(&self, name: &str) -> bool {
+        match self {
+            Self::Streamed(streamed) => streamed.has_document(name),
+            other => other.open(name).is_ok_and(|found| found.is_some()),
+        }
+    }
+
+    /// A file of at most `limit` bytes; none where there is none.
+    pub(super) fn document(&self, name: &str, limit: u64) -> ImageResult<Option<Vec<u8>>> {
         if let Self::Streamed(streamed) = self {
-            return Ok(streamed.document(name));
+            return streamed.document(name, limit);
         }
         let Some((input, size)) = self.open(name)? else { return Ok(None) };
-        if size > MANIFEST_MAX {
-            let source = crate::oci::InvalidDocument::TooLarge { what: "the document", size };
+        if size > limit {
+            let source = crate::oci::InvalidDocument::TooLarge { what: "the document", size, limit };
             return Err(ImageError::Document { what: name.to_owned(), source });
         }
         let mut bytes = Vec::new();
-        let read = input.take(MANIFEST_MAX).read_to_end(&mut bytes);
+        let read = input.take(limit).read_to_end(&mut bytes);
         read.map_err(|source| ImageError::Read { what: name.to_owned(), source })?;
         Ok(Some(bytes))
     }

@@ -15,20 +15,28 @@ use super::stages::{Keeper, compare, hash, index, inflate, join, send};
 use crate::archive::compression::{Compression, ExpansionLimit, detect};
 use crate::archive::tar;
 use crate::layer::toc;
-use crate::oci::{Digest, Hasher, LayerCompression, MediaType};
+use crate::oci::{Digest, Hasher, LayerCompression, MANIFEST_MAX, MediaType};
 use crate::store::{Compressed, PartialBlob, Session};
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-/// How large a layer may be in every respect.
-#[derive(Debug, Clone, Default)]
+/// How large a layer may be in every respect, and the documents around it.
+#[derive(Debug, Clone)]
 pub struct Limits {
+    /// Bytes of a manifest, an index, a configuration.
+    pub manifest: u64,
     /// Of the tar.
     pub tar: tar::Limits,
     /// Of the compression.
     pub expansion: ExpansionLimit,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { manifest: MANIFEST_MAX, tar: tar::Limits::default(), expansion: ExpansionLimit::default() }
+    }
 }
 
 /// What is known of a layer before it is read. Whatever is given is verified.

@@ -93,6 +93,8 @@ pub(super) struct PlannedEntry {
     pub(super) images: Vec<PlannedImage>,
     /// The list of images by platform, where it is kept.
     pub(super) index: Option<PlannedIndex>,
+    /// The lists in it.
+    pub(super) lists: Vec<PlannedIndex>,
 }
 
 /// Loads images into the store.
@@ -192,12 +194,12 @@ fn open(options: &LoadOptions, context: &LayerContext<'_>) -> ImageResult<Archiv
 /// Reads the documents.
 fn plan(files: &ArchiveFiles, options: &LoadOptions) -> ImageResult<Vec<PlannedEntry>> {
     let what = options.source.label();
-    let format = options.source.format;
-    let entries = match files.document("index.json")? {
+    let (format, limit) = (options.source.format, options.limits.manifest);
+    let entries = match files.document("index.json", limit)? {
         Some(index) if format != ArchiveFormat::Docker => oci_images(files, options, &index)?,
-        _ => match files.document("manifest.json")? {
+        _ => match files.document("manifest.json", limit)? {
             Some(manifest) if format != ArchiveFormat::Oci => docker_images(files, options, &manifest)?,
-            _ => return Err(ImageError::NotAnImage { what, detail: missing(files, format)? }),
+            _ => return Err(ImageError::NotAnImage { what, detail: missing(files, options) }),
         },
     };
     if entries.is_empty() {
@@ -206,14 +208,15 @@ fn plan(files: &ArchiveFiles, options: &LoadOptions) -> ImageResult<Vec<PlannedE
     Ok(entries)
 }
 
-fn missing(files: &ArchiveFiles, format: ArchiveFormat) -> ImageResult<String> {
-    let old = files.document("repositories")?.is_some();
-    Ok(match format {
-        _ if old => "it is of the format before Docker 1.10, without manifest.json".to_owned(),
+fn missing(files: &ArchiveFiles, options: &LoadOptions) -> String {
+    match options.source.format {
+        _ if files.has_document("repositories") => {
+            "it is of the format before Docker 1.10, without manifest.json".to_owned()
+        }
         ArchiveFormat::Docker => "there is no manifest.json in it".to_owned(),
         ArchiveFormat::Oci => "there is no index.json in it".to_owned(),
         ArchiveFormat::Any => "there is neither index.json nor manifest.json in it".to_owned(),
-    })
+    }
 }
 
 /// Brings the layers of all images in, each once. A file that is called two layers is looked at twice: one of the names is
@@ -311,6 +314,9 @@ fn store_documents(
             }
         };
         first.get_or_insert((image.config_digest, descriptor));
+    }
+    for (bytes, descriptor) in &entry.lists {
+        session.put_verified(descriptor, bytes)?;
     }
     if let Some((bytes, descriptor)) = &entry.index {
         session.put_verified(descriptor, bytes)?;

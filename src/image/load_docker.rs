@@ -42,7 +42,12 @@ pub(super) fn docker_images(
                 continue;
             }
         }
-        entries.push(PlannedEntry { references, images: vec![plan_image(files, options, &item)?], index: None });
+        entries.push(PlannedEntry {
+            references,
+            images: vec![plan_image(files, options, &item)?],
+            index: None,
+            lists: Vec::new(),
+        });
     }
     match &wanted {
         Some(wanted) if entries.is_empty() => Err(ImageError::NoSuchName {
@@ -55,8 +60,8 @@ pub(super) fn docker_images(
 }
 
 /// The names that manifest.json gives to the image with this configuration: for image layouts whose index has none.
-pub(super) fn docker_names(files: &ArchiveFiles, config: &Digest) -> ImageResult<Vec<Reference>> {
-    let Some(manifest) = files.document("manifest.json")? else { return Ok(Vec::new()) };
+pub(super) fn docker_names(files: &ArchiveFiles, config: &Digest, limit: u64) -> ImageResult<Vec<Reference>> {
+    let Some(manifest) = files.document("manifest.json", limit)? else { return Ok(Vec::new()) };
     let mut names = Vec::new();
     for item in parse_items(&manifest)?.iter().filter(|item| named_digest(&item.config) == Some(*config)) {
         for tag in item.repo_tags.iter().flatten() {
@@ -72,7 +77,7 @@ fn plan_image(files: &ArchiveFiles, options: &LoadOptions, item: &Item) -> Image
         what: options.source.label(),
         missing: format!("the configuration {}", item.config),
     };
-    let bytes = files.document(&item.config)?.ok_or_else(incomplete)?;
+    let bytes = files.document(&item.config, options.limits.manifest)?.ok_or_else(incomplete)?;
     let config_digest = Digest::of(&bytes);
     if let Some(expected) = named_digest(&item.config) {
         let verified = expected.verify(bytes.len() as u64, &bytes);

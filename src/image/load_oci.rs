@@ -28,7 +28,7 @@ pub(super) fn oci_images(files: &ArchiveFiles, options: &LoadOptions, index: &[u
 
 /// Fails for an image layout of another version than 1. Where it says none it is taken as it is.
 fn check_version(files: &ArchiveFiles, options: &LoadOptions) -> ImageResult<()> {
-    let Some(bytes) = files.document("oci-layout")? else { return Ok(()) };
+    let Some(bytes) = files.document("oci-layout", options.limits.manifest)? else { return Ok(()) };
     let document: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
     let version = document.as_ref().and_then(|document| document.get("imageLayoutVersion")?.as_str());
     match version {
@@ -42,6 +42,14 @@ fn check_version(files: &ArchiveFiles, options: &LoadOptions) -> ImageResult<()>
 
 /// Entries of one name. More than one are the same image for several platforms.
 type Group<'a> = (Option<&'a str>, Vec<&'a Descriptor>);
+
+/// What an entry stands for.
+#[derive(Default)]
+struct Target {
+    images: Vec<PlannedImage>,
+    index: Option<PlannedIndex>,
+    lists: Vec<PlannedIndex>,
+}
 
 struct Layout<'a> {
     files: &'a ArchiveFiles,
@@ -85,7 +93,7 @@ impl Layout<'_> {
     }
 
     fn plan_entry(&self, (name, entries): &Group<'_>) -> ImageResult<PlannedEntry> {
-        let (mut images, mut index) = match entries.as_slice() {
+        let Target { mut images, mut index, lists } = match entries.as_slice() {
             [entry] => self.plan_target(entry)?,
             several => {
                 let list = Index::new(several.iter().map(|entry| (*entry).clone()).collect());
@@ -109,43 +117,44 @@ impl Layout<'_> {
             }
         }
         if let (true, Some(image)) = (references.is_empty(), images.first()) {
-            references = docker_names(self.files, &image.config_digest)?;
+            references = docker_names(self.files, &image.config_digest, self.options.limits.manifest)?;
         }
-        Ok(PlannedEntry { references, images, index })
+        Ok(PlannedEntry { references, images, index, lists })
     }
 
-    fn plan_target(&self, entry: &Descriptor) -> ImageResult<(Vec<PlannedImage>, Option<PlannedIndex>)> {
+    fn plan_target(&self, entry: &Descriptor) -> ImageResult<Target> {
         let bytes = self.blob("manifest", entry)?;
         let in_document = |source| ImageError::Document { what: format!("manifest {}", entry.digest), source };
         match ManifestKind::parse(Some(&entry.media_type), &bytes).map_err(in_document)? {
             ManifestKind::Image(manifest) => {
                 let image = self.plan_image(entry, bytes, &manifest, self.options.platform.is_some())?;
-                Ok((vec![image], None))
+                Ok(Target { images: vec![image], ..Target::default() })
             }
             ManifestKind::Index(index) => self.plan_index(&index, &bytes, entry),
         }
     }
 
-    fn plan_index(
-        &self,
-        index: &Index,
-        bytes: &[u8],
-        descriptor: &Descriptor,
-    ) -> ImageResult<(Vec<PlannedImage>, Option<PlannedIndex>)> {
-        // Archives of one platform may list others that they do not have.
-        let has =
-            |entry: &&Descriptor| self.files.document(&blob_name(&entry.digest)).is_ok_and(|bytes| bytes.is_some());
-        let is_image = |entry: &&Descriptor| entry.kind().is_ok_and(MediaType::is_manifest) && !is_attestation(entry);
-        let present: Vec<Descriptor> = index.manifests.iter().filter(is_image).filter(has).cloned().collect();
-        if self.options.all_platforms && !present.is_empty() {
-            let images = present.iter().map(|entry| self.plan_manifest(entry)).collect::<ImageResult<_>>()?;
-            return Ok((images, Some((bytes.to_vec(), descriptor.clone()))));
+    fn plan_index(&self, index: &Index, bytes: &[u8], descriptor: &Descriptor) -> ImageResult<Target> {
+        if self.options.all_platforms {
+            let (flat, lists) = self.flattened(index, None)?;
+            let present = self.present(&flat);
+            if !present.manifests.is_empty() {
+                let images = present.manifests.iter().map(|entry| self.plan_manifest(entry));
+                let images = images.collect::<ImageResult<_>>()?;
+                return Ok(Target { images, index: Some((bytes.to_vec(), descriptor.clone())), lists });
+            }
         }
         let host = Platform::host();
         let wanted = self.options.platform.as_ref().unwrap_or(&host);
-        let mut present = Index::new(present);
-        present.fill_in_platforms(|entry| self.configured_platform(entry))?;
-        let Some(entry) = present.select(wanted).cloned() else {
+        let mut present = self.present(index);
+        // What another image says is read only where none is there by its own word: it may be damaged, and is not asked for.
+        if present.select(wanted).is_none() {
+            present = self.present(&self.flattened(index, Some(wanted))?.0);
+        }
+        if present.select(wanted).is_none() {
+            present.fill_in_platforms(|entry| self.configured_platform(entry))?;
+        }
+        let Some(entry) = present.select(wanted) else {
             let offered: Vec<String> = present.platforms().iter().map(ToString::to_string).collect();
             return Err(ImageError::NoPlatform {
                 what: self.options.source.label(),
@@ -153,7 +162,31 @@ impl Layout<'_> {
                 offered: if offered.is_empty() { "none".to_owned() } else { offered.join(", ") },
             });
         };
-        Ok((vec![self.plan_manifest(&entry)?], None))
+        Ok(Target { images: vec![self.plan_manifest(entry)?], ..Target::default() })
+    }
+
+    /// The images of a list that the archive has: those of one platform may list others that they do not have.
+    fn present(&self, index: &Index) -> Index {
+        let is_image = |entry: &&Descriptor| entry.kind().is_ok_and(MediaType::is_manifest) && !is_attestation(entry);
+        let has = |entry: &&Descriptor| self.files.has_document(&blob_name(&entry.digest));
+        Index::new(index.manifests.iter().filter(is_image).filter(has).cloned().collect())
+    }
+
+    /// The list with what is in the lists in it, and these.
+    fn flattened(&self, index: &Index, wanted: Option<&Platform>) -> ImageResult<(Index, Vec<PlannedIndex>)> {
+        let mut lists = Vec::new();
+        let flat = index.flattened(wanted, |entry, nesting| {
+            let in_document = |source| ImageError::Document { what: format!("index {}", entry.digest), source };
+            if !self.files.has_document(&blob_name(&entry.digest)) {
+                return Ok::<_, ImageError>(None);
+            }
+            nesting.check().map_err(in_document)?;
+            let bytes = self.blob("index", entry)?;
+            let inner = Index::parse(&bytes).map_err(in_document)?;
+            lists.push((bytes, entry.clone()));
+            Ok(Some(inner))
+        })?;
+        Ok((flat, lists))
     }
 
     /// The platform that the configuration of the image `entry` names; none for an artifact.
@@ -208,7 +241,7 @@ impl Layout<'_> {
         let digest = descriptor.digest;
         let missing =
             || ImageError::Incomplete { what: self.options.source.label(), missing: format!("{what} {digest}") };
-        let bytes = self.files.document(&blob_name(&digest))?.ok_or_else(missing)?;
+        let bytes = self.files.document(&blob_name(&digest), self.options.limits.manifest)?.ok_or_else(missing)?;
         let verified = digest.verify(descriptor.size, &bytes);
         verified.map_err(|source| ImageError::Mismatch { layer: what.to_owned(), source })?;
         Ok(bytes)

@@ -178,7 +178,9 @@ impl Saving<'_> {
     /// All images of a list that are there, and the list, changed only where a manifest is.
     fn add_index(&mut self, target: &Descriptor, mut index: Index) -> ImageResult<Descriptor> {
         let store = self.session.store();
-        let mut changed = false;
+        // Lists in it go: few tools read such.
+        let mut changed = index.is_nested();
+        index = store.flat(&index)?;
         for manifest in store.manifests_of(target)? {
             let image = store.image(&manifest, None)?;
             let (saved, _) = self.add_image(&image)?;

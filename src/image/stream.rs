@@ -9,7 +9,7 @@ use super::error::{ImageError, ImageResult};
 use super::ingest::{Expected, Ingested, ingest_layer};
 use crate::archive::compression::{Compression, Decoder, detect};
 use crate::archive::tar::{self, EntryKind, EntryPath};
-use crate::oci::{Digest, LayerCompression, MANIFEST_MAX, Mismatch};
+use crate::oci::{Digest, InvalidDocument, LayerCompression, Mismatch};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io::{self, Cursor, Read};
@@ -30,6 +30,8 @@ pub(super) struct Streamed {
     /// Which layers the store has, by the digests of their compressed forms.
     known: HashMap<Digest, Digest>,
     documents_size: u64,
+    /// Files that are no layers and larger than documents may be, with their sizes in bytes.
+    large: HashMap<EntryPath, u64>,
 }
 
 impl Streamed {
@@ -49,8 +51,21 @@ impl Streamed {
         Ok(streamed)
     }
 
-    pub(super) fn document(&self, name: &str) -> Option<Vec<u8>> {
-        follow(&self.documents, &self.links, &parse(name)?).cloned()
+    /// Whether the document `name` has gone by.
+    pub(super) fn has_document(&self, name: &str) -> bool {
+        parse(name).is_some_and(|path| {
+            follow(&self.documents, &self.links, &path).is_some() || follow(&self.large, &self.links, &path).is_some()
+        })
+    }
+
+    /// The document `name`; an error where it was larger than `limit` in bytes.
+    pub(super) fn document(&self, name: &str, limit: u64) -> ImageResult<Option<Vec<u8>>> {
+        let Some(path) = parse(name) else { return Ok(None) };
+        if let Some(&size) = follow(&self.large, &self.links, &path) {
+            let source = InvalidDocument::TooLarge { what: "the document", size, limit };
+            return Err(ImageError::Document { what: name.to_owned(), source });
+        }
+        Ok(follow(&self.documents, &self.links, &path).cloned())
     }
 
     /// The layer `name`, which must be what is expected.
@@ -102,8 +117,10 @@ impl Streamed {
                 }
                 Err(error) => return Err(error),
             }
-        } else if size <= MANIFEST_MAX {
+        } else if size <= context.limits.manifest {
             self.keep_document(entry, head, data)?;
+        } else {
+            self.large.insert(entry.path.clone(), size);
         }
         Ok(())
     }

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 /// The largest manifest or index that is read, in bytes: 4 MiB, the limit distribution-spec gives registries.
 pub const MANIFEST_MAX: u64 = 4 << 20;
+/// The largest document in bytes that can be allowed: each is read into memory as a whole.
+pub const DOCUMENT_MAX: u64 = 64 << 20;
 
 /// A pointer to a blob: what it is, its digest and its size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,13 +123,23 @@ pub enum InvalidDocument {
         /// The cause.
         source: serde_json::Error,
     },
-    /// Larger than [`MANIFEST_MAX`].
-    #[error("{what} is too large: {size} bytes, the limit is {MANIFEST_MAX}")]
+    /// Larger than is allowed.
+    #[error("{what} is too large: {size} bytes, the limit is {limit}")]
     TooLarge {
         /// The document.
         what: &'static str,
         /// Its size in bytes.
         size: u64,
+        /// How large it may be, in bytes.
+        limit: u64,
+    },
+    /// Lists of images in each other without an end in sight.
+    #[error("lists of images are more than {depth} deep in each other, or more than {lists}")]
+    Nested {
+        /// How deep they may be.
+        depth: usize,
+        /// How many there may be.
+        lists: usize,
     },
     /// Another schema version than 2.
     #[error("unsupported schema version {version} of {what}: only 2 is supported")]
@@ -279,8 +291,8 @@ fn sniff(bytes: &[u8]) -> Result<MediaType, InvalidDocument> {
 
 pub(super) fn parse_document<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, InvalidDocument> {
     let size = bytes.len() as u64;
-    if size > MANIFEST_MAX {
-        return Err(InvalidDocument::TooLarge { what, size });
+    if size > DOCUMENT_MAX {
+        return Err(InvalidDocument::TooLarge { what, size, limit: DOCUMENT_MAX });
     }
     serde_json::from_slice(bytes).map_err(|source| InvalidDocument::Json { what, source })
 }
@@ -358,7 +370,7 @@ mod tests {
         swapped.layers.clear();
         swapped.schema_version = 1;
         assert!(matches!(Manifest::parse(&swapped.to_bytes()), Err(InvalidDocument::SchemaVersion { .. })));
-        let large = vec![b' '; MANIFEST_MAX as usize + 1];
+        let large = vec![b' '; DOCUMENT_MAX as usize + 1];
         assert!(matches!(Manifest::parse(&large), Err(InvalidDocument::TooLarge { .. })));
     }
 

@@ -7,13 +7,15 @@ mod config;
 mod digest;
 mod manifest;
 mod media_type;
+mod nested;
 mod platform;
 mod reference;
 
 pub use config::{ContainerConfig, HealthCheck, History, ImageConfig, InvalidConfig, RootFs, chain_ids};
 pub use digest::{Digest, Hasher, InvalidDigest, Mismatch};
-pub use manifest::{Descriptor, Index, InvalidDocument, MANIFEST_MAX, Manifest, ManifestKind};
+pub use manifest::{DOCUMENT_MAX, Descriptor, Index, InvalidDocument, MANIFEST_MAX, Manifest, ManifestKind};
 pub use media_type::{LayerCompression, MediaType, UnsupportedMediaType};
+pub use nested::Nesting;
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{InvalidReference, Reference};
 

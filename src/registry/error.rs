@@ -206,6 +206,9 @@ impl Error {
                 Some("charts, signatures and other artifacts are for the tools that made them".into())
             }
             Self::NoPlatform { .. } => Some("choose one with --platform".into()),
+            Self::TooLarge { .. } => {
+                Some("an honest manifest that large is taken with: layerfs pull --limit manifest=BYTES".into())
+            }
             Self::NotFound { registry, .. } => {
                 Some(format!("check the name and the tag; what is private needs: layerfs login {registry}"))
             }

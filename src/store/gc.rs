@@ -5,10 +5,10 @@ use super::files::remove_optional;
 use super::layout::Store;
 use super::leases::{LeaseRecord, is_held};
 use super::references::IndexEntry;
-use crate::oci::{Descriptor, Digest, ImageConfig, ManifestKind};
+use crate::oci::{DOCUMENT_MAX, Descriptor, Digest, ImageConfig, ManifestKind};
 use std::collections::HashSet;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -299,9 +299,8 @@ impl Store {
             return;
         }
         let path = self.blob_path(digest);
-        let document = fs::metadata(&path).is_ok_and(|metadata| metadata.len() <= crate::oci::MANIFEST_MAX);
-        let bytes = if document { fs::read(&path).unwrap_or_default() } else { Vec::new() };
-        if bytes.first() == Some(&b'{') {
+        let bytes = read_json(&path).unwrap_or_default();
+        if !bytes.is_empty() {
             if let Ok(kind) = ManifestKind::parse(None, &bytes) {
                 let media_type = match kind {
                     ManifestKind::Image(manifest) => manifest.kind(),
@@ -421,4 +420,15 @@ fn tree_size(path: &Path) -> u64 {
         _ => disk_size(&entry.path()),
     };
     disk_size(path) + fs::read_dir(path).into_iter().flatten().flatten().map(below).sum::<u64>()
+}
+/// The file at `path` where it begins as a document does and is not too large for one.
+fn read_json(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = fs::File::open(path)?;
+    let mut bytes = vec![0];
+    file.read_exact(&mut bytes)?;
+    if bytes != b"{" || file.metadata()?.len() > DOCUMENT_MAX {
+        return Ok(Vec::new());
+    }
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }

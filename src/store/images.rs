@@ -143,9 +143,24 @@ impl Store {
             .map_err(|source| StoreError::Document { digest: target.digest, source })
     }
 
+    /// The list with what is in the lists in it, as far as they are there.
+    pub fn flat(&self, index: &Index) -> StoreResult<Index> {
+        index.flattened(None, |entry, nesting| {
+            let digest = entry.digest;
+            if self.blob_size(&digest)?.is_none() {
+                return Ok(None);
+            }
+            nesting.check().map_err(|source| StoreError::Document { digest, source })?;
+            match self.read_target(entry)? {
+                ManifestKind::Index(inner) => Ok(Some(inner)),
+                ManifestKind::Image(_) => Ok(None),
+            }
+        })
+    }
+
     fn present_manifests(&self, index: &Index) -> StoreResult<Vec<Descriptor>> {
         let mut present = Vec::new();
-        for entry in &index.manifests {
+        for entry in &self.flat(index)?.manifests {
             let image = entry.kind().is_ok_and(MediaType::is_manifest);
             let attestation = entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
             if image && !attestation && self.blob_size(&entry.digest)?.is_some() {
@@ -182,13 +197,20 @@ impl Store {
                 let wanted = platform.unwrap_or(&host);
                 let best = wanted.best(&present, |entry| entry.platform.clone());
                 let only = || present.first().filter(|_| platform.is_none() && present.len() == 1);
-                let Some(manifest) = best.or_else(only) else {
+                // Where the list says nothing, the configurations do.
+                let own = |entry: &Descriptor| entry.platform.clone().or_else(|| self.configured_platform(entry));
+                let Some(manifest) = best.or_else(only).or_else(|| wanted.best(&present, own)) else {
                     let offered = present.iter().filter_map(|entry| entry.platform.clone()).collect();
                     return Err(unavailable(offered, wanted));
                 };
                 self.load_image(entries, target, manifest)
             }
         }
+    }
+
+    fn configured_platform(&self, manifest: &Descriptor) -> Option<Platform> {
+        let id = self.config_digest(manifest).ok()?;
+        Some(ImageConfig::parse(&self.read_document("configuration", &id).ok()?).ok()?.platform())
     }
 
     fn load_image(

@@ -90,10 +90,11 @@ impl Store {
     /// [`StoreError::MissingBlob`]; [`StoreError::Mismatch`] when the bytes are not those of the digest.
     pub fn read_document(&self, what: &'static str, digest: &Digest) -> StoreResult<Vec<u8>> {
         let path = self.blob_path(digest);
-        let limit = crate::oci::MANIFEST_MAX;
+        // Whoever brought it in had the limit that was asked for.
+        let limit = crate::oci::DOCUMENT_MAX;
         let size = self.blob_size(digest)?.ok_or(StoreError::MissingBlob { what, digest: *digest })?;
         if size > limit {
-            let source = crate::oci::InvalidDocument::TooLarge { what, size };
+            let source = crate::oci::InvalidDocument::TooLarge { what, size, limit };
             return Err(StoreError::Document { digest: *digest, source });
         }
         let bytes = fs::read(&path).at(&path)?;

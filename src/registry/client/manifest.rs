@@ -1,7 +1,7 @@
 //! A repository and its manifests.
 
 use super::host::Host;
-use crate::oci::{Digest, MANIFEST_MAX, ManifestKind, MediaType};
+use crate::oci::{Digest, ManifestKind, MediaType};
 use crate::registry::Error;
 use crate::registry::http::{Payload, Request, Response};
 use std::sync::Arc;
@@ -70,21 +70,22 @@ impl Repository {
     }
 
     /// Gets the manifest that `tag_or_digest` names. Bytes that do not match a digest are an error.
-    pub fn manifest(&self, tag_or_digest: &str) -> Result<RawManifest, Error> {
+    /// One of more than `limit` bytes is one too.
+    pub fn manifest(&self, tag_or_digest: &str, limit: u64) -> Result<RawManifest, Error> {
         let what =
             format!("{}{}{tag_or_digest}", self.full_name(), if tag_or_digest.contains(':') { "@" } else { ":" });
         let make = || self.manifest_request(Method::GET, tag_or_digest);
-        let (parts, bytes) = self.host.send_for_bytes(make, &self.scopes, MANIFEST_MAX)?;
+        let (parts, bytes) = self.host.send_for_bytes(make, &self.scopes, limit)?;
         if parts.status != 200 {
             let response = self.host.send(make(), &self.scopes)?;
             return if response.status == 200 {
-                self.manifest(tag_or_digest)
+                self.manifest(tag_or_digest, limit)
             } else {
                 Err(self.refused(response, &what))
             };
         }
         let registry = self.host.name().to_owned();
-        let Some(bytes) = bytes else { return Err(Error::TooLarge { registry, what, limit: MANIFEST_MAX }) };
+        let Some(bytes) = bytes else { return Err(Error::TooLarge { registry, what, limit }) };
         let actual = Digest::of(&bytes);
         let named = if tag_or_digest.contains(':') { Some(tag_or_digest) } else { parts.digest.as_deref() };
         if let Some(expected) = named.and_then(|text| text.parse::<Digest>().ok()).filter(|digest| *digest != actual) {

@@ -1,9 +1,7 @@
 //! What a reference consists of: documents and layers, and where they are.
 
 use super::{PullOptions, WantedLayer};
-use crate::oci::{
-    Descriptor, Digest, ImageConfig, Index, MANIFEST_MAX, Manifest, ManifestKind, MediaType, Platform, Reference,
-};
+use crate::oci::{Descriptor, Digest, ImageConfig, Index, Manifest, ManifestKind, MediaType, Platform, Reference};
 use crate::registry::Error;
 use crate::registry::client::{BlobSource, RawManifest, Repository, Session};
 use crate::registry::config::Location;
@@ -57,7 +55,7 @@ impl Plan {
             (Some(digest), _) => digest.to_string(),
             (None, tag) => tag.unwrap_or("latest").to_owned(),
         };
-        let raw = place.manifest(&name)?;
+        let raw = place.manifest(&name, options.limits.manifest)?;
         let what = reference.familiar();
         let mut making = Making { place, what: &what, options, documents: Vec::new(), images: Vec::new() };
         let mut platforms = Vec::new();
@@ -71,8 +69,7 @@ impl Plan {
                 let kind = index.media_type.as_deref().and_then(|text| MediaType::parse(text).ok());
                 let target = describe(kind.unwrap_or(MediaType::OciIndex), &raw);
                 making.documents.push((target.clone(), raw.bytes));
-                making.index(&index)?;
-                platforms = index.platforms();
+                platforms = making.index(&index)?;
                 target
             }
         };
@@ -91,20 +88,24 @@ struct Making<'a> {
 }
 
 impl Making<'_> {
-    /// Takes the images of an index that are wanted.
-    fn index(&mut self, index: &Index) -> Result<(), Error> {
+    /// Takes the images of an index that are wanted; returns the platforms that it is known to have.
+    fn index(&mut self, index: &Index) -> Result<Vec<Platform>, Error> {
         let host = Platform::host();
         let wanted = self.options.platform.as_ref().unwrap_or(&host);
         let mut filled = index.clone();
         let chosen: Vec<&Descriptor> = if self.options.all_platforms {
+            filled = self.flattened(index, None)?;
             let is_image = |entry: &&Descriptor| {
                 let known = entry.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
                 known && entry.kind().is_ok_and(MediaType::is_manifest)
             };
-            index.manifests.iter().filter(is_image).collect()
+            filled.manifests.iter().filter(is_image).collect()
         } else {
             // What cannot be read is no reason not to take what is there by its own word.
-            if index.select(wanted).is_none() {
+            if filled.select(wanted).is_none() {
+                filled = self.flattened(index, Some(wanted))?;
+            }
+            if filled.select(wanted).is_none() {
                 filled.fill_in_platforms(|entry| self.configured_platform(entry))?;
             }
             filled.select(wanted).into_iter().collect()
@@ -115,7 +116,7 @@ impl Making<'_> {
             return Err(Error::NoPlatform { what, wanted, offered: offered.join(", ") });
         }
         for entry in chosen {
-            let raw = self.place.manifest(&entry.digest.to_string())?;
+            let raw = self.manifest(entry)?;
             let ManifestKind::Image(manifest) = raw.parse(self.what)? else {
                 let registry = self.place.host().name().to_owned();
                 let reason = format!("{} is listed as an image and is an index", entry.digest);
@@ -123,7 +124,27 @@ impl Making<'_> {
             };
             self.image(manifest, &raw, None)?;
         }
-        Ok(())
+        Ok(filled.platforms())
+    }
+
+    /// The index with what is in the indexes in it. Those that were read are kept: the store finds the images through them.
+    fn flattened(&mut self, index: &Index, wanted: Option<&Platform>) -> Result<Index, Error> {
+        index.flattened(wanted, |entry, nesting| {
+            nesting.check().map_err(|source| Error::Document { what: self.what.to_owned(), source })?;
+            let raw = match self.manifest(entry) {
+                // As with images: what is not there is no reason not to take another that is.
+                Err(Error::NotFound { .. }) if wanted.is_some() => return Ok(None),
+                other => other?,
+            };
+            let ManifestKind::Index(inner) = raw.parse(self.what)? else { return Ok(None) };
+            let kind = entry.kind().unwrap_or(MediaType::OciIndex);
+            self.documents.push((describe(kind, &raw), raw.bytes));
+            Ok(Some(inner))
+        })
+    }
+
+    fn manifest(&self, entry: &Descriptor) -> Result<RawManifest, Error> {
+        self.place.manifest(&entry.digest.to_string(), self.options.limits.manifest)
     }
 
     /// The platform that the configuration of the image `entry` names; none for an artifact, and for what is not there.
@@ -135,10 +156,10 @@ impl Making<'_> {
     }
 
     fn read_platform(&self, entry: &Descriptor) -> Result<Option<Platform>, Error> {
-        let raw = self.place.manifest(&entry.digest.to_string())?;
+        let raw = self.manifest(entry)?;
         let Ok(ManifestKind::Image(manifest)) = raw.parse(self.what) else { return Ok(None) };
         let Descriptor { digest, size, .. } = manifest.config;
-        let bytes = BlobSource { repository: self.place.clone(), digest, size }.fetch(MANIFEST_MAX)?;
+        let bytes = BlobSource { repository: self.place.clone(), digest, size }.fetch(self.options.limits.manifest)?;
         Ok(ImageConfig::parse(&bytes).ok().map(|config| config.platform()))
     }
 
@@ -146,7 +167,7 @@ impl Making<'_> {
     fn image(&mut self, manifest: Manifest, raw: &RawManifest, platform: Option<&Platform>) -> Result<(), Error> {
         let descriptor = manifest.config.clone();
         let source = BlobSource { repository: self.place.clone(), digest: descriptor.digest, size: descriptor.size };
-        let bytes = source.fetch(MANIFEST_MAX)?;
+        let bytes = source.fetch(self.options.limits.manifest)?;
         let config = ImageConfig::parse(&bytes)
             .and_then(|config| config.check_layers(manifest.layers.len()).map(|()| config))
             .map_err(|source| Error::Configuration { what: self.what.to_owned(), source })?;

@@ -72,7 +72,11 @@ pub fn push(
     observer.found(&destination, images.iter().map(|image| image.layers.len()).sum());
     let sending = Sending { place: &place, session, writer: &writer, known: &known, observer, options };
     let planned = send_images(&sending, &images)?;
-    let target = send_manifests(&place, store, &image, &planned, &destination, options)?;
+    let (target, bytes) = send_manifests(&place, store, &image, &planned, &destination, options)?;
+    if target.digest != image.target.digest {
+        // A list that was sent otherwise than it is here: names are about to point to it.
+        writer.put_verified(&target, &bytes)?;
+    }
     remember(&writer, &images, &planned, &image, &target, &destination)?;
     Ok(Pushed { target, reference: destination })
 }
@@ -88,7 +92,7 @@ fn send_images(sending: &Sending<'_>, images: &[ImageRecord]) -> Result<Vec<Plan
     Ok(planned)
 }
 
-/// Puts the manifests, the one with the name last. Returns what the name points to.
+/// Puts the manifests, the one with the name last. Returns what the name points to, and its bytes.
 fn send_manifests(
     place: &Repository,
     store: &Store,
@@ -96,7 +100,7 @@ fn send_manifests(
     planned: &[PlannedImage],
     destination: &Reference,
     options: &PushOptions,
-) -> Result<Descriptor, Error> {
+) -> Result<(Descriptor, Vec<u8>), Error> {
     let name = destination.tag().map_or_else(|| "latest".to_owned(), str::to_owned);
     let index = options.all_platforms && image.target.digest != image.manifest.digest;
     let last = if index {
@@ -105,13 +109,15 @@ fn send_manifests(
         }
         plan::index(store, image, planned)?
     } else {
-        let Some(one) = planned.first() else { return Ok(image.target.clone()) };
+        let Some(one) = planned.first() else {
+            return Ok((image.target.clone(), Vec::new()));
+        };
         (one.descriptor.clone(), one.bytes.clone())
     };
     let (descriptor, bytes) = last;
     let kind = MediaType::parse(&descriptor.media_type).unwrap_or(MediaType::OciManifest);
     place.put_manifest(&name, kind, &bytes)?;
-    Ok(descriptor)
+    Ok((descriptor, bytes))
 }
 
 /// Lets the image's names point to what the registry has now, and notes under which digest that is.

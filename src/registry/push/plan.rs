@@ -75,7 +75,7 @@ fn settle_family(manifest: &mut Manifest) {
 pub(super) fn all_images(store: &Store, image: &ImageRecord) -> Result<Vec<ImageRecord>, Error> {
     let ManifestKind::Index(index) = store.read_target(&image.target)? else { return Ok(vec![image.clone()]) };
     let mut images = Vec::new();
-    for entry in &index.manifests {
+    for entry in &store.flat(&index)?.manifests {
         let attestation = entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
         if attestation || !entry.kind().is_ok_and(MediaType::is_manifest) {
             continue;
@@ -105,7 +105,9 @@ pub(super) fn index(
         let attestation = entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
         !attestation && entry.kind().is_ok_and(MediaType::is_manifest)
     };
-    let mut changed = false;
+    // Lists in it go: few registries and tools take such.
+    let mut changed = index.is_nested();
+    index = store.flat(&index)?;
     for (entry, one) in index.manifests.iter_mut().filter(is_image).zip(planned) {
         if entry.digest != one.descriptor.digest {
             changed = true;
