@@ -94,7 +94,7 @@ impl<'a> BaseImages<'a> {
     /// A plan's result, with the advice that goes with the image that was missing.
     pub(super) fn told<T>(&self, planned: Result<T, Diagnostic>) -> anyhow::Result<T> {
         let hints = self.missing.take().map_or_else(Vec::new, |missing| missing.hints);
-        hints.into_iter().rev().fold(planned.map_err(Into::into), |result, hint| result.hint(hint))
+        hints.into_iter().rev().fold(planned.map_err(Into::into), WithHint::hint)
     }
 
     /// All that were found.

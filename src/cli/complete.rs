@@ -55,7 +55,7 @@ pub(super) fn mounts(begun: &OsStr) -> Vec<CompletionCandidate> {
 
 /// Named writable mounts whose command runs.
 pub(super) fn running(begun: &OsStr) -> Vec<CompletionCandidate> {
-    named(begun, |container| runs(container))
+    named(begun, runs)
 }
 
 /// Named writable mounts that nobody uses: which can be removed or renamed.

@@ -94,10 +94,9 @@ impl Directories {
 }
 
 fn real(option: &'static str, path: &Path) -> Result<PathBuf, MountError> {
-    let found = path.canonicalize().and_then(|real| match real.is_dir() {
-        true => Ok(real),
-        false => Err(rustix::io::Errno::NOTDIR.into()),
-    });
+    let found = path
+        .canonicalize()
+        .and_then(|real| if real.is_dir() { Ok(real) } else { Err(rustix::io::Errno::NOTDIR.into()) });
     found.map_err(|source| MountError::Directory { option, path: path.to_owned(), source })
 }
 
