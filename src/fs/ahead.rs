@@ -11,11 +11,11 @@
 
 use super::LayerFs;
 use crate::model::FileKind;
+use crate::sys::read_names;
 use crate::union::{Ino, Source};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use std::collections::{BTreeSet, HashSet};
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -29,8 +29,6 @@ const LAYERS: usize = 32;
 const DESCRIPTORS: u64 = 4096;
 /// The most descriptors held on all levels of the walk.
 const HELD: usize = 512;
-/// Names are read in pieces of so many bytes.
-const BUFFER: usize = 32 * 1024;
 
 /// Walks ahead of one walk at a time.
 #[derive(Debug)]
@@ -168,20 +166,14 @@ fn open(parent: &OwnedFd, name: &[u8]) -> io::Result<OwnedFd> {
 
 /// Reads the names of a directory and the inodes of its entries, and adds the names of those that are directories to `below`.
 fn read(fd: &OwnedFd, below: &mut BTreeSet<Box<[u8]>>) -> io::Result<()> {
-    let mut buffer = vec![MaybeUninit::uninit(); BUFFER];
-    let mut raw = RawDir::new(fd, &mut buffer);
-    while let Some(entry) = raw.next() {
-        let entry = entry?;
+    read_names(fd, |entry| {
         let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
         rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
         if entry.file_type() == FileType::Directory {
             below.insert(name.to_bytes().into());
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ impl LayerFs {
                 break;
             }
             // The listing is not locked while files are looked at.
-            let candidates = candidates(&listing, run.next);
+            let candidates = candidates(&listing, run.next, run.window);
             drop(listing);
             let (files, next) = self.small_files(&candidates, run.next, run.window)?;
             run.next = next;
@@ -119,8 +119,8 @@ impl LayerFs {
     }
 }
 
-/// The next files of `listing` from the cookie `next` on.
-fn candidates(listing: &Listing, next: u64) -> Vec<(u64, Ino)> {
+/// The next files of `listing` from the cookie `next` on, twice as many as are wanted: some are not small.
+fn candidates(listing: &Listing, next: u64, wanted: usize) -> Vec<(u64, Ino)> {
     let files = listing.from_cookie(next).filter(|listed| listed.kind == FileKind::File);
-    files.map(|listed| (listed.cookie, listed.ino)).take(2 * MOST).collect()
+    files.map(|listed| (listed.cookie, listed.ino)).take(2 * wanted).collect()
 }

@@ -7,11 +7,11 @@
 
 use super::dir::Object;
 use super::dir::object::is_whiteout;
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags};
+use crate::sys::read_names;
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -187,16 +187,11 @@ fn is_directory(object: &Object) -> io::Result<bool> {
 /// The raw names in a directory.
 pub fn names(dir: &Arc<OwnedFd>) -> io::Result<Vec<(Box<[u8]>, FileType)>> {
     let fd = Object::new(dir, b".").open(OFlags::RDONLY | OFlags::DIRECTORY)?;
-    let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
-    let mut raw = RawDir::new(fd.as_fd(), &mut buffer);
     let mut names = Vec::new();
-    while let Some(entry) = raw.next() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push((name.into(), entry.file_type()));
-        }
-    }
+    read_names(&fd, |entry| {
+        names.push((entry.file_name().to_bytes().into(), entry.file_type()));
+        Ok(())
+    })?;
     Ok(names)
 }
 

@@ -4,16 +4,13 @@ use super::notation::{self, NameMeaning, Record, XattrPrefix};
 use super::object::is_whiteout;
 use super::{DirLayer, Object};
 use crate::model::{FileKind, Meta};
+use crate::sys::read_names;
 use crate::union::{EntryKind, LayerResult, LocalIno};
-use rustix::fs::{AtFlags, FileType, OFlags, RawDir};
+use rustix::fs::{AtFlags, FileType, OFlags};
 use std::collections::BTreeMap;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-
-/// Names of a directory are read in pieces of this many bytes.
-const BUFFER: usize = 32 * 1024;
 
 /// One raw entry, before whiteouts are known.
 struct RawEntry {
@@ -86,16 +83,12 @@ impl DirLayer {
         let here = Object::new(fd, b".");
         let open = || super::without_atime(|flags| here.open(OFlags::RDONLY | OFlags::DIRECTORY | flags));
         let opened = self.descriptors.open_uncached(open)?;
-        let mut buffer = vec![MaybeUninit::uninit(); BUFFER];
-        let mut raw = RawDir::new(opened, &mut buffer);
         let mut names = Vec::new();
-        while let Some(entry) = raw.next() {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                names.push((name.into(), RawEntry { ino: entry.ino(), kind: entry.file_type() }));
-            }
-        }
+        read_names(opened, |entry| {
+            let raw = RawEntry { ino: entry.ino(), kind: entry.file_type() };
+            names.push((entry.file_name().to_bytes().into(), raw));
+            Ok(())
+        })?;
         Ok(names)
     }
 
