@@ -214,6 +214,63 @@ fn memory_of_a_known_entry_is_bounded_and_comes_back() {
     overlay.unmount();
 }
 
+/// Owners of symlinks are in a table that is a log. On a full disk a line is written to the end of the page, and the rest is not.
+#[test]
+fn regression_a_full_disk_tears_no_line_of_the_side_table() {
+    let Some(scene) = Scene::begin(ROOT) else { return };
+    let (lower, changes) = (scene.dir("lower"), scene.dir("changes"));
+    scene.run("mount").args(["-t", "tmpfs", "-o", "size=256k,nr_inodes=4096", "small"]).arg(&changes).ok();
+    for part in ["upper", "work"] {
+        fs::create_dir(changes.join(part)).expect("a directory");
+    }
+    let at = |part: &str| changes.join(part).display().to_string();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},userxattr,xattr_permissions=2",
+        lower.display(),
+        at("upper"),
+        at("work")
+    );
+    let point = scene.dir("mnt");
+    let mount = || scene.layerfs(["overlay", "-o", &options]).arg(&point).ok();
+    mount();
+    let link = |at: u32| point.join(format!("link-{at}"));
+    // A symlink of a short target takes no block of a tmpfs, so that the disk is full in the middle of a line.
+    let make = |at: u32| {
+        std::os::unix::fs::symlink("short", link(at))?;
+        std::os::unix::fs::lchown(link(at), Some(1000 + at), Some(2000 + at))
+    };
+    make(0).expect("a symlink with an owner");
+    let filler = changes.join("filler");
+    let mut file = File::create(&filler).expect("a filler");
+    while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+    drop(file);
+    let failed = (1..2000).find(|&at| make(at).is_err()).expect("the disk is full");
+    fs::remove_file(&filler).expect("room again");
+    // The one that failed, and those after it.
+    let _ = fs::remove_file(link(failed));
+    (failed..failed + 50).for_each(|at| make(at).expect("a symlink with an owner"));
+    let check = || {
+        for at in 0..failed + 50 {
+            let found = fs::symlink_metadata(link(at)).expect("the symlink");
+            let owner = (std::os::unix::fs::MetadataExt::uid(&found), std::os::unix::fs::MetadataExt::gid(&found));
+            assert_eq!(owner, (1000 + at, 2000 + at), "link-{at} of {failed}");
+        }
+    };
+    check();
+    scene.layerfs(["umount"]).arg(&point).ok();
+    let log = fs::read_to_string(changes.join("work/layerfs/side")).expect("the table");
+    let torn: Vec<&str> = log.lines().filter(|line| !line.ends_with(" ;")).collect();
+    assert!(torn.is_empty() && log.ends_with('\n'), "{torn:?}");
+    // A full disk keeps nobody from mounting what is there.
+    let mut file = File::create(&filler).expect("a filler");
+    while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+    drop(file);
+    mount();
+    check();
+    scene.layerfs(["umount"]).arg(&point).ok();
+    scene.run("umount").arg(&changes).ok();
+}
+
 /// Without it the program would write into the page cache for ever.
 #[test]
 fn regression_who_only_writes_hears_of_a_full_disk() {

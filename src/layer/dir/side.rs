@@ -36,28 +36,62 @@ pub struct SideTable {
 struct State {
     records: HashMap<LocalIno, SideRecord>,
     log: File,
+    /// The length of the log in bytes: nobody else writes to it.
+    end: u64,
+    /// Whether the log ends in the middle of a line: the next one must not become a part of it.
+    torn: bool,
+    /// Objects whose records are gone, which could not be written down: the disk was full.
+    gone: Vec<LocalIno>,
+}
+
+impl State {
+    fn new(records: HashMap<LocalIno, SideRecord>, log: File, text: &str) -> Self {
+        let torn = !text.is_empty() && !text.ends_with('\n');
+        Self { records, log, end: text.len() as u64, torn, gone: Vec::new() }
+    }
+
+    /// Writes a line, behind those that could not be written before. When it fails nothing of it stays.
+    fn append(&mut self, line: &str) -> io::Result<()> {
+        let mut text = if self.torn { "\n".to_owned() } else { String::new() };
+        text.extend(self.gone.iter().map(|&ino| self::line(ino, None)));
+        text.push_str(line);
+        if let Err(error) = self.log.write_all(text.as_bytes()) {
+            // Shrinking needs no space; where even that fails, the end of the line that is missing is made up for.
+            self.torn |= self.log.set_len(self.end).is_err();
+            if let (true, Ok(metadata)) = (self.torn, self.log.metadata()) {
+                self.end = metadata.len();
+            }
+            return Err(error);
+        }
+        self.end += text.len() as u64;
+        self.torn = false;
+        self.gone.clear();
+        Ok(())
+    }
 }
 
 impl SideTable {
     /// Opens the table at `path`, made when missing, without the lines that no longer count.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut text = String::new();
-        match File::open(path) {
-            Ok(mut file) => {
-                file.read_to_string(&mut text)?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        let mut text = match std::fs::read(path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(error),
-        }
+        };
         let records = records_of(&text);
-        let staged = path.with_extension("new");
-        let mut file = File::create(&staged)?;
         let lines: String = records.iter().map(|(ino, record)| line(*ino, Some(record))).collect();
-        file.write_all(lines.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&staged, path)?;
+        match replace(path, &lines) {
+            // The log as it is says the same, at greater length: what is on a full disk can be mounted all the same.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && path.exists() => {}
+            replaced => {
+                replaced?;
+                text = lines;
+            }
+        }
         let log = File::options().append(true).open(path)?;
-        Ok(Self { path: path.to_owned(), state: Mutex::new(State { records, log }) })
+        let mut state = State::new(records, log, &text);
+        state.end = state.log.metadata()?.len();
+        Ok(Self { path: path.to_owned(), state: Mutex::new(state) })
     }
 
     /// Reads the table at `path`, and leaves it alone; none when there is none.
@@ -67,8 +101,11 @@ impl SideTable {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let records = records_of(&io::read_to_string(&log)?);
-        Ok(Some(Self { path: path.to_owned(), state: Mutex::new(State { records, log }) }))
+        let mut bytes = Vec::new();
+        (&log).read_to_end(&mut bytes)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let state = State::new(records_of(&text), log, &text);
+        Ok(Some(Self { path: path.to_owned(), state: Mutex::new(state) }))
     }
 
     /// What is kept of `ino`.
@@ -79,23 +116,35 @@ impl SideTable {
     /// Keeps `record` of `ino`.
     pub fn set(&self, ino: LocalIno, record: SideRecord) -> io::Result<()> {
         let mut state = self.state.lock();
-        state.log.write_all(line(ino, Some(&record)).as_bytes())?;
+        state.append(&line(ino, Some(&record)))?;
         state.records.insert(ino, record);
         Ok(())
     }
 
-    /// Drops what is kept of `ino`.
+    /// Drops what is kept of `ino`. On a full disk that is written down later, before anything else is: unlinking makes room, and must
+    /// not fail for want of it.
     pub fn remove(&self, ino: LocalIno) -> io::Result<()> {
         let mut state = self.state.lock();
-        if state.records.remove(&ino).is_some() {
-            state.log.write_all(line(ino, None).as_bytes())?;
+        if state.records.remove(&ino).is_none() {
+            return Ok(());
         }
-        Ok(())
+        match state.append(&line(ino, None)) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                state.gone.push(ino);
+                Ok(())
+            }
+            written => written,
+        }
     }
 
     /// Writes what was kept to the disk.
     pub fn sync(&self) -> io::Result<()> {
-        let log = self.state.lock().log.try_clone()?;
+        let mut state = self.state.lock();
+        if !state.gone.is_empty() {
+            state.append("")?;
+        }
+        let log = state.log.try_clone()?;
+        drop(state);
         log.sync_data()
     }
 
@@ -105,10 +154,26 @@ impl SideTable {
     }
 }
 
-/// The records that the lines of a log leave. The last line may be torn by a crash: then it never counted.
+/// Puts `lines` into the place of the file at `path`, as a whole or not at all.
+fn replace(path: &Path, lines: &str) -> io::Result<()> {
+    let staged = path.with_extension("new");
+    let write = || {
+        let mut file = File::create(&staged)?;
+        file.write_all(lines.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&staged, path)
+    };
+    write().inspect_err(|_| {
+        // What led here is the failure to tell.
+        let _ = std::fs::remove_file(&staged);
+    })
+}
+
+/// The records that the lines of a log leave. A line may be torn by a crash or a full disk: then it never counted.
 fn records_of(text: &str) -> HashMap<LocalIno, SideRecord> {
     let mut records = HashMap::new();
-    for (ino, record) in text.lines().filter_map(parse_line) {
+    let whole = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    for (ino, record) in whole.filter_map(parse_line) {
         match record {
             Some(record) => records.insert(ino, record),
             None => records.remove(&ino),
@@ -159,9 +224,53 @@ mod tests {
             table.set(LocalIno(6), kept).unwrap();
             table.remove(LocalIno(6)).unwrap();
         }
-        File::options().append(true).open(&path).unwrap().write_all(b"5 0:0:0777:file 12").unwrap();
+        for torn in ["5 0:0:0777:file 12", "5 - ;", "5"] {
+            File::options().append(true).open(&path).unwrap().write_all(torn.as_bytes()).unwrap();
+            let read = SideTable::read(&path).unwrap().unwrap();
+            let table = SideTable::open(&path).unwrap();
+            for table in [&read, &table] {
+                assert_eq!(table.get(LocalIno(5)), Some(kept), "{torn}");
+                assert_eq!(table.get(LocalIno(6)), None);
+            }
+        }
+    }
+
+    /// The kernel writes as much as fits, so that a full disk leaves the beginning of a line.
+    #[test]
+    fn regression_a_torn_line_takes_no_other_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("side");
         let table = SideTable::open(&path).unwrap();
-        assert_eq!(table.get(LocalIno(5)), Some(kept));
-        assert_eq!(table.get(LocalIno(6)), None);
+        let record = |ino| SideRecord { ino: Some(ino), ..SideRecord::default() };
+        table.set(LocalIno(16), record(1)).unwrap();
+        // As after a failed write whose beginning could not be taken back: with the next line it would drop 16.
+        File::options().append(true).open(&path).unwrap().write_all(b"1").unwrap();
+        table.state.lock().torn = true;
+        table.set(LocalIno(6), record(2)).unwrap();
+        table.remove(LocalIno(6)).unwrap();
+        let again = SideTable::open(&path).unwrap();
+        assert_eq!((again.get(LocalIno(16)), again.get(LocalIno(6))), (Some(record(1)), None));
+    }
+
+    #[test]
+    fn what_could_not_be_dropped_is_dropped_by_the_next_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("side");
+        let table = SideTable::open(&path).unwrap();
+        let record = SideRecord { ino: Some(1), ..SideRecord::default() };
+        table.set(LocalIno(1), record).unwrap();
+        let whole = File::options().append(true).open(&path).unwrap();
+        let full =
+            std::mem::replace(&mut table.state.lock().log, File::options().write(true).open("/dev/full").unwrap());
+        assert!(table.set(LocalIno(2), record).is_err() && table.get(LocalIno(2)).is_none());
+        table.remove(LocalIno(1)).unwrap();
+        assert!(table.get(LocalIno(1)).is_none());
+        drop(full);
+        let mut state = table.state.lock();
+        state.log = whole;
+        state.end = state.log.metadata().unwrap().len();
+        drop(state);
+        table.sync().unwrap();
+        assert!(SideTable::open(&path).unwrap().get(LocalIno(1)).is_none());
     }
 }
