@@ -109,6 +109,41 @@ fn single_layers_and_all_of_them() {
 }
 
 #[test]
+fn regression_a_single_layer_shows_further_names_of_what_is_below() {
+    let Some(scene) = Scene::begin(&[Need::Fuse]) else { return };
+    let links = {
+        let mut layer = Vec::new();
+        for (name, target) in [("second", "first"), ("dangling", "nothing")] {
+            let mut header = tar::Header::new_ustar();
+            header.set_path(name).unwrap();
+            header.set_link_name(target).unwrap();
+            header.set_entry_type(tar::EntryType::Link);
+            header.set_mode(0o644);
+            header.set_size(0);
+            header.set_cksum();
+            layer.extend_from_slice(header.as_bytes());
+        }
+        layer.resize(layer.len() + 1024, 0);
+        layer
+    };
+    let image = Image::new().layer("file first =one\nfile other =x").layer_tar(links).layer("file first =changed");
+    image.write_oci(&scene.path("linked"), "linked:1");
+    scene.layerfs(["load", "linked"]).ok();
+    let read = |at: &Path| std::fs::read_to_string(at).unwrap();
+    let names = |at: &Path| std::fs::read_dir(at).unwrap().count();
+    let one = scene.mount(["mount", "--layer", "1", "linked:1"], "one");
+    assert_eq!(read(&one.join("second")), "one");
+    assert_eq!((names(one.path()), std::fs::metadata(one.join("second")).unwrap().nlink()), (1, 2));
+    one.unmount();
+    let all = scene.mount(["mount", "--layers", "linked:1"], "all");
+    assert_eq!(read(&all.join("1/second")), "one");
+    assert_eq!(read(&all.join("merged/second")), "one");
+    assert_eq!(read(&all.join("merged/first")), "changed");
+    assert_eq!((names(&all.join("1")), names(&all.join("0")), names(all.path())), (1, 2, 4));
+    all.unmount();
+}
+
+#[test]
 fn a_look_into_an_image_needs_no_mount() {
     let Some(scene) = Scene::begin(&[]) else { return };
     load(&scene, Who::Me);

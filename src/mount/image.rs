@@ -23,22 +23,22 @@ pub fn stack(layers: Vec<Arc<dyn Layer>>, view: View) -> Result<Stack, MountErro
         View::Merged => layers,
         View::Layer(index) => {
             let layer = layers.get(index).ok_or(MountError::NoLayer { index, count: layers.len() })?;
-            vec![Arc::new(DiffView::new(Arc::clone(layer))) as Arc<dyn Layer>]
+            // Where it gives further names to objects of layers below, these are needed, and are not seen otherwise.
+            let below = if layer.has_links_below() { layers.get(..index).unwrap_or_default() } else { &[] };
+            let diff = Arc::new(DiffView::alone(Arc::clone(layer))) as Arc<dyn Layer>;
+            below.iter().cloned().chain([diff]).collect()
         }
         View::Layers => {
             // The stack has put the entries of implied directories where they belong.
             let merged = Stack::new(layers.clone(), None, follow)?;
-            let merged = merged.lowers().iter().map(|layer| hang(Arc::clone(layer), "merged"));
-            let diffs = layers
-                .iter()
-                .enumerate()
-                .map(|(index, layer)| hang(Arc::new(DiffView::new(Arc::clone(layer))), &index.to_string()));
-            merged.chain(diffs).collect()
+            let merged = merged.lowers().iter().map(|layer| Arc::new(Hanging::new(Arc::clone(layer), "merged")));
+            let diffs = layers.iter().enumerate().map(|(index, layer)| {
+                let diff = Arc::new(DiffView::new(Arc::clone(layer)));
+                Arc::new(Hanging::linking(diff, &index.to_string(), "merged"))
+            });
+            // Each diff stands right above what the layers below it make: there its links lead.
+            diffs.zip(merged).flat_map(|(diff, layer)| [diff as Arc<dyn Layer>, layer]).collect()
         }
     };
     Ok(Stack::new(shown, None, follow)?)
-}
-
-fn hang(layer: Arc<dyn Layer>, name: &str) -> Arc<dyn Layer> {
-    Arc::new(Hanging::new(layer, name))
 }

@@ -330,10 +330,27 @@ impl Stack {
         sources.get(from..).unwrap_or_default()
     }
 
+    /// The roots of the layers below `layer`, whose own root is opaque.
+    fn covered_root(&self, layer: LayerIndex) -> LayerResult<Vec<Source>> {
+        let lowers = self.lowers.iter().enumerate().filter_map(|(at, layer)| Some((LayerIndex::lower(at)?, layer)));
+        let mut sources = Vec::new();
+        for (index, below) in lowers.rev().filter(|(index, _)| *index < layer) {
+            sources.push(Source { layer: index, ino: below.root() });
+            if below.root_is_opaque()? {
+                break;
+            }
+        }
+        Ok(sources)
+    }
+
     /// The object that the link `ino` of `layer` names in the layers below; none where that is missing or a directory.
     fn linked(&self, layer: &dyn Layer, index: LayerIndex, ino: LocalIno) -> LayerResult<Option<Node>> {
         let target = layer.link_target(ino)?;
-        let node = self.resolve_following_from(self.root_below(index), &target, false)?;
+        // An opaque root takes everything from the tree, but not from links, as any opaque directory.
+        let node = match self.root_below(index) {
+            [] => self.resolve_following_from(&self.covered_root(index)?, &target, false)?,
+            root => self.resolve_following_from(root, &target, false)?,
+        };
         Ok(node.filter(|node| !node.kind().is_directory()))
     }
 

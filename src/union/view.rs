@@ -28,6 +28,8 @@ macro_rules! forward {
 #[derive(Debug)]
 pub struct DiffView {
     inner: Arc<dyn Layer>,
+    /// Whether nothing of the layers below is seen.
+    alone: bool,
 }
 
 /// Directories that are opaque are known by the entry that leads to them; their number says so too.
@@ -36,7 +38,12 @@ const OPAQUE_BIT: u64 = 1 << 45;
 impl DiffView {
     /// The diff of `layer`.
     pub fn new(layer: Arc<dyn Layer>) -> Self {
-        Self { inner: layer }
+        Self { inner: layer, alone: false }
+    }
+
+    /// The diff of `layer` above the layers below it, of which nothing is seen but the objects that it gives further names.
+    pub fn alone(layer: Arc<dyn Layer>) -> Self {
+        Self { inner: layer, alone: true }
     }
 
     fn shown(kind: EntryKind) -> EntryKind {
@@ -81,6 +88,8 @@ impl Layer for DiffView {
         totals() -> Totals;
         may_have_xattrs(prefix: &[u8]) -> bool;
         link_target(ino: LocalIno) -> LayerResult<Cow<'_, [u8]>>;
+        has_links_below() -> bool;
+        links_below(visit: &mut dyn FnMut(&[u8])) -> LayerResult<()>;
         read_link(ino: LocalIno) -> LayerResult<Cow<'_, [u8]>>;
         read_at(ino: LocalIno, offset: u64, buffer: &mut [u8]) -> LayerResult<usize>;
         backing_file(ino: LocalIno) -> LayerResult<Option<(Arc<OwnedFd>, u64)>>;
@@ -89,7 +98,7 @@ impl Layer for DiffView {
     }
 
     fn root_is_opaque(&self) -> LayerResult<bool> {
-        Ok(false)
+        Ok(self.alone)
     }
 
     fn entries(&self, directory: LocalIno, visit: &mut dyn FnMut(Entry<'_>)) -> LayerResult<()> {
@@ -131,12 +140,19 @@ impl Layer for DiffView {
 pub struct Hanging {
     inner: Arc<dyn Layer>,
     name: Vec<u8>,
+    /// Below which name its links lead to objects of the layers below.
+    links: Vec<u8>,
 }
 
 impl Hanging {
     /// `layer` at `/name`.
     pub fn new(layer: Arc<dyn Layer>, name: &str) -> Self {
-        Self { inner: layer, name: name.as_bytes().to_vec() }
+        Self::linking(layer, name, name)
+    }
+
+    /// `layer` at `/name`, with its links to the layers below leading to what is at `/links`.
+    pub fn linking(layer: Arc<dyn Layer>, name: &str, links: &str) -> Self {
+        Self { inner: layer, name: name.as_bytes().to_vec(), links: links.as_bytes().to_vec() }
     }
 
     fn hung(&self) -> LayerResult<EntryKind> {
@@ -189,7 +205,7 @@ impl Layer for Hanging {
 
     fn link_target(&self, ino: LocalIno) -> LayerResult<Cow<'_, [u8]>> {
         let target = self.inner.link_target(ino)?;
-        Ok(Cow::Owned([&self.name, &b"/"[..], &target].concat()))
+        Ok(Cow::Owned([&self.links, &b"/"[..], &target].concat()))
     }
 
     fn meta(&self, ino: LocalIno) -> LayerResult<Meta> {
@@ -240,17 +256,31 @@ mod tests {
     }
 
     #[test]
+    fn regression_a_diff_alone_shows_links_to_what_is_below() {
+        let layers = [layer("dir d\nfile d/a one\nfile c 1"), layer("whiteout d\nlink e d/a\nlink f nothing")];
+        let diff: Arc<dyn Layer> = Arc::new(DiffView::alone(Arc::clone(&layers[1])));
+        let stack = Stack::new(vec![Arc::clone(&layers[0]), diff], None, Follow::default()).unwrap();
+        assert_eq!(meta(&stack, "e").size, 3);
+        assert_eq!(meta(&stack, "d").kind, FileKind::CharDevice);
+        assert!(resolve(&stack, "c").is_none() && resolve(&stack, "f").is_none());
+        let Some(Node::Other { source, .. }) = resolve(&stack, "e") else { panic!("a file") };
+        assert_eq!(stack.links(source, 1), 2);
+    }
+
+    #[test]
     fn trees_hang_below_names() {
         let layers = [layer("dir d 700\nfile d/a one"), layer("file d/b 2\nlink e d/a")];
         let hang = |layer: &Arc<dyn Layer>, name| -> Arc<dyn Layer> { Arc::new(Hanging::new(Arc::clone(layer), name)) };
         let diff: Arc<dyn Layer> = Arc::new(DiffView::new(Arc::clone(&layers[1])));
-        let all = vec![hang(&layers[0], "merged"), hang(&layers[1], "merged"), hang(&diff, "1")];
+        let diff: Arc<dyn Layer> = Arc::new(Hanging::linking(diff, "1", "merged"));
+        let all = vec![hang(&layers[0], "merged"), diff, hang(&layers[1], "merged")];
         let stack = Stack::new(all, None, Follow::default()).unwrap();
         assert_eq!(meta(&stack, "merged/d").permissions, 0o700);
         assert_eq!(meta(&stack, "merged/e").size, 3);
         assert!(resolve(&stack, "merged/d/b").is_some());
         assert!(resolve(&stack, "1/d/b").is_some());
         assert!(resolve(&stack, "1/d/a").is_none());
+        assert_eq!(meta(&stack, "1/e").size, 3);
         assert_eq!(stack.list(&stack.root().sources).unwrap().len(), 2);
     }
 }
