@@ -92,6 +92,27 @@ fn an_export_is_the_tree() {
     assert!(again == std::fs::read(scene.path("tree.tar")).unwrap());
 }
 
+/// The keys that scripts ask docker and podman for, in docker's order.
+#[test]
+fn an_image_is_described_as_by_docker_and_podman() {
+    let Some(scene) = Scene::begin(&[]) else { return };
+    let config = serde_json::json!({"User": "me", "Labels": {"a": "b"}, "Env": ["A=1"]});
+    Image::new().layer("file a =1").config(config).write_oci(&scene.path("layout"), "app:1");
+    scene.layerfs(["load", "layout"]).ok();
+    let described = scene.layerfs(["inspect", "app:1"]).ok().json();
+    let image = described[0].as_object().unwrap();
+    let keys: Vec<&str> = image.keys().map(String::as_str).collect();
+    let docker = "Id RepoTags RepoDigests Parent Comment Created DockerVersion Author Config Architecture Variant Os OsVersion \
+                  Size VirtualSize GraphDriver RootFS Metadata";
+    assert_eq!(keys[..18].join(" "), docker);
+    for key in ["Digest", "Labels", "Annotations", "ManifestType", "User", "History"] {
+        assert!(keys.contains(&key), "{key}");
+    }
+    assert_eq!((&image["User"], &image["Labels"]["a"], &image["Parent"]), (&"me".into(), &"b".into(), &"".into()));
+    assert_eq!(image["Size"], image["VirtualSize"]);
+    assert!(image["Digest"].as_str().unwrap().starts_with("sha256:"));
+}
+
 #[test]
 fn squashing_keeps_the_tree() {
     let Some(scene) = Scene::begin(&[Need::Program("tar")]) else { return };

@@ -65,6 +65,8 @@ fn describe(store: &Store, name: &str, platform: Option<&Platform>) -> anyhow::R
     }
 }
 
+/// The keys of `docker image inspect` in its order, those that podman has beside them, and then what is this store's own. Parents and
+/// times of tags are nowhere kept: they are what Docker says of an image that was pulled.
 fn describe_image(store: &Store, image: &ImageRecord) -> anyhow::Result<Value> {
     let config: Value = serde_json::from_slice(&store.read_document("configuration", &image.id)?)?;
     let familiar = |names: &[Reference]| names.iter().map(Reference::familiar).collect::<Vec<_>>();
@@ -73,20 +75,38 @@ fn describe_image(store: &Store, image: &ImageRecord) -> anyhow::Result<Value> {
         "Id": image.id,
         "RepoTags": familiar(&image.references),
         "RepoDigests": familiar(&image.repo_digests),
+        "Parent": "",
         "Comment": last.and_then(|step| step.comment.clone()).unwrap_or_default(),
         "Created": image.config.created,
+        "DockerVersion": config.get("docker_version").and_then(Value::as_str).unwrap_or_default(),
         "Author": image.config.author.clone().unwrap_or_default(),
         "Config": config.get("config"),
         "Architecture": image.config.architecture,
         "Variant": image.config.variant,
         "Os": image.config.os,
+        "OsVersion": config.get("os.version").and_then(Value::as_str).unwrap_or_default(),
         "Size": image.size(),
+        "VirtualSize": image.size(),
+        "GraphDriver": { "Data": null, "Name": "layerfs" },
         "RootFS": { "Type": "layers", "Layers": image.diff_ids() },
+        "Metadata": { "LastTagTime": "0001-01-01T00:00:00Z" },
+        "Digest": image.target.digest,
+        "Labels": image.config.config.labels,
+        "Annotations": annotations(store, image)?,
+        "ManifestType": image.manifest.media_type,
+        "User": image.config.config.user,
+        "History": config.get("history").cloned().unwrap_or_else(|| json!([])),
         "Manifest": { "Digest": image.manifest.digest, "MediaType": image.manifest.media_type,
             "Path": store.blob_path(&image.manifest.digest) },
         "Target": { "Digest": image.target.digest, "MediaType": image.target.media_type },
         "Layers": image.layers.iter().map(describe_layer).collect::<Vec<_>>(),
     }))
+}
+
+/// The annotations of the manifest.
+fn annotations(store: &Store, image: &ImageRecord) -> anyhow::Result<Value> {
+    let manifest: Value = serde_json::from_slice(&store.read_document("manifest", &image.manifest.digest)?)?;
+    Ok(manifest.get("annotations").cloned().unwrap_or_else(|| json!({})))
 }
 
 fn describe_layer(layer: &LayerRecord) -> Value {
