@@ -29,6 +29,14 @@ fn the_result_goes_where_it_is_wanted() {
     let id = build(&["-q", "--iidfile", &path("id")]).text();
     assert_eq!(std::fs::read_to_string(scene.path("id")).expect("written"), id.trim());
     workshop.layerfs(&["inspect", id.trim()]).ok();
+    build(&["-t", "one", "-t", "two:2", "--provenance=false", "--sbom=false", "--metadata-file", &path("facts")]);
+    let facts: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(scene.path("facts")).expect("written")).expect("JSON");
+    assert_eq!(facts["image.name"], "docker.io/library/one:latest,docker.io/library/two:2");
+    assert_eq!(facts["containerimage.config.digest"], workshop.inspect("one")["Id"]);
+    assert_eq!(facts["containerimage.digest"], facts["containerimage.descriptor"]["digest"]);
+    let refused = workshop.layerfs(&["build", "--provenance=true"]).arg(&context).output();
+    assert_eq!(refused.status.code(), Some(2), "{}", refused.error_text());
 }
 
 #[test]

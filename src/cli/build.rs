@@ -87,12 +87,21 @@ pub(super) struct Args {
     /// Docker's; the image goes to the store anyway
     #[arg(long, hide = true)]
     load: bool,
+    /// Docker's; no attestation is ever made
+    #[arg(long, hide = true, value_parser = ["false"])]
+    provenance: Option<String>,
+    /// Docker's; no attestation is ever made
+    #[arg(long, hide = true, value_parser = ["false"])]
+    sbom: Option<String>,
     /// Let an OCI runtime run the commands, such as runc, by its name or path
     #[arg(long, value_name = "PROGRAM")]
     runtime: Option<std::ffi::OsString>,
     /// Write the image's ID to a file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
+    /// Write the image's names and digests to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
     /// Where the result goes: type=local|tar|oci|docker,dest=PATH, a directory, or - [default: the store]
     #[arg(short, long, value_name = "SPEC")]
     output: Option<Destination>,
@@ -193,11 +202,29 @@ fn failed_command(place: &dockerfile::Diagnostic, code: u8) -> anyhow::Error {
     failed.err().unwrap_or_else(|| anyhow::anyhow!("exit code {code}"))
 }
 
+/// The file of `--metadata-file`, with the keys that buildx gives it.
+fn metadata(args: &Args, built: &crate::build::execute::Built) -> serde_json::Value {
+    let mut facts = serde_json::json!({
+        "containerimage.config.digest": built.id.to_string(),
+        "containerimage.descriptor": &built.manifest,
+        "containerimage.digest": built.manifest.digest.to_string(),
+    });
+    let names: Vec<String> = args.tags.iter().map(|tag| tag.clone().or_latest().canonical()).collect();
+    if let Some(facts) = facts.as_object_mut().filter(|_| !names.is_empty()) {
+        facts.insert("image.name".to_owned(), names.join(",").into());
+    }
+    facts
+}
+
 /// Names, ID file, what is printed.
 fn finish(args: &Args, built: &crate::build::execute::Built, _file: &Dockerfile) -> anyhow::Result<ExitCode> {
     let id = built.id.to_string();
     if let Some(path) = &args.iidfile {
         std::fs::write(path, &id).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    }
+    if let Some(path) = &args.metadata_file {
+        let text = super::output::json_text(&metadata(args, built))? + "\n";
+        std::fs::write(path, text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     }
     if args.quiet {
         writeln!(std::io::stdout(), "{id}")?;

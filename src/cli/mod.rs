@@ -114,7 +114,7 @@ enum Verb {
     Ps(ps::Args),
     Ls(ls::Args),
     Cat(cat::Args),
-    Build(build::Args),
+    Build(Box<build::Args>),
     Run(Box<run::Args>),
     Exec(exec::Args),
     Cp(cp::Args),
