@@ -9,23 +9,28 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const DISK: &[Need] = &[Need::Root, Need::Fuse, Need::Program("mkfs.ext4"), Need::Program("losetup")];
+pub(super) const DISK: &[Need] = &[Need::Root, Need::Fuse, Need::Program("mkfs.ext4"), Need::Program("losetup")];
 
 fn number(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// A new ext4 on a loop device, mounted at `name`.
+/// A new ext4 of 64 MiB on a loop device, mounted at `name`.
 fn disk(scene: &Scene, name: &str) -> PathBuf {
+    disk_of(scene, name, 64 << 20)
+}
+
+/// A new ext4 of `bytes`.
+pub(super) fn disk_of(scene: &Scene, name: &str, bytes: u64) -> PathBuf {
     let (image, at) = (scene.path(format!("{name}.image")), scene.dir(name));
-    File::create(&image).and_then(|file| file.set_len(64 << 20)).expect("an image of a disk");
+    File::create(&image).and_then(|file| file.set_len(bytes)).expect("an image of a disk");
     scene.run("mkfs.ext4").args(["-q", "-F"]).arg(&image).ok();
     scene.run("mount").args(["-o", "loop"]).arg(&image).arg(&at).ok();
     at
 }
 
 /// Mounts `lower` under an upper in `changes`.
-fn mount_over(scene: &Scene, lower: &Path, changes: &Path) -> PathBuf {
+pub(super) fn mount_over(scene: &Scene, lower: &Path, changes: &Path) -> PathBuf {
     for part in ["upper", "work"] {
         fs::create_dir_all(changes.join(part)).expect("a directory");
     }

@@ -1,7 +1,6 @@
 //! Changing attributes, extended attributes and data.
 
 use super::copy_up::{Want, may_wait};
-use super::writable::Writable;
 use super::{Attr, FsError, FsResult, LayerFs};
 use crate::layer::upper::{Changes, SetTime, Upper, XattrMode};
 use crate::model::{FileKind, Meta};
@@ -41,8 +40,8 @@ impl LayerFs {
         };
         // Before the time is set: a write that is under way either finds it here or is done before.
         match changes.mtime {
-            Some(SetTime::At(time)) if kind == FileKind::File => drop(writable.mtimes.lock().insert(ino, time)),
-            Some(SetTime::Now) => drop(writable.mtimes.lock().remove(&ino)),
+            Some(SetTime::At(time)) if kind == FileKind::File => writable.times.tell(ino, time),
+            Some(SetTime::Now) => writable.times.forget(ino),
             _ => {}
         }
         let shared = writable.stripes.read(ino);
@@ -228,46 +227,18 @@ impl LayerFs {
         let writable = self.writable()?;
         let local = self.ensure_upper(ino, Want::Data)?;
         let _shared = writable.stripes.read(ino);
-        let kept = write.cached && writable.kernel_keeps_times();
-        if kept {
-            note_mtime(writable, ino, local)?;
-        } else {
-            writable.mtimes.lock().remove(&ino);
+        let change = || {
+            let changed = change(&writable.upper, local)?;
+            if write.unprivileged.is_some() {
+                writable.upper.drop_privileges(local, write.unprivileged)?;
+            }
+            Ok(changed)
+        };
+        if write.cached && writable.kernel_keeps_times() {
+            let set = |time| Ok(writable.upper.restore_mtime(local, time)?);
+            return writable.times.keep(ino, || Ok(writable.upper.mtime(local)?), change, set);
         }
-        let changed = change(&writable.upper, local)?;
-        if write.unprivileged.is_some() {
-            writable.upper.drop_privileges(local, write.unprivileged)?;
-        }
-        if kept {
-            restore_mtime(writable, ino, local)?;
-        }
-        Ok(changed)
-    }
-}
-
-/// Remembers the time of the last change that the kernel knows of `ino`, before it writes back older changes. Of several
-/// writes at once the first to get here has it from before all of them.
-fn note_mtime(writable: &Writable, ino: Ino, local: LocalIno) -> FsResult<()> {
-    if writable.mtimes.lock().contains_key(&ino) {
-        return Ok(());
-    }
-    let mtime = writable.upper.mtime(local)?;
-    writable.mtimes.lock().entry(ino).or_insert(mtime);
-    Ok(())
-}
-
-/// Gives `ino` the time of its last change that the kernel knows. Who tells another one meanwhile writes it down before setting it: so
-/// it is looked at again afterwards.
-fn restore_mtime(writable: &Writable, ino: Ino, local: LocalIno) -> FsResult<()> {
-    let known = || writable.mtimes.lock().get(&ino).copied();
-    let Some(mut time) = known() else { return Ok(()) };
-    loop {
-        writable.upper.restore_mtime(local, SetTime::At(time))?;
-        match known() {
-            Some(now) if now == time => return Ok(()),
-            Some(now) => time = now,
-            // It was set to the present, or somebody wrote past the page cache.
-            None => return Ok(writable.upper.restore_mtime(local, SetTime::Now)?),
-        }
+        writable.times.forget(ino);
+        change()
     }
 }

@@ -97,7 +97,7 @@ impl LayerFs {
             .filter_map(|node| self.directories.remove(*node))
             .collect();
         if !unused.is_empty() {
-            writable.mtimes.lock().remove(&ino);
+            writable.times.forget(ino);
         }
         let known = nodes.len();
         drop(nodes);

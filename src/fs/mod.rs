@@ -43,6 +43,7 @@ mod readdir;
 mod rename;
 #[cfg(test)]
 mod tests;
+mod times;
 mod writable;
 mod xattr;
 

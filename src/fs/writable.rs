@@ -5,9 +5,9 @@
 //! while it copies data, so it delays nobody but those who want to change the same object.
 
 use super::nodes::Nodes;
+use super::times::Times;
 use super::{FsError, FsResult, LayerFs};
 use crate::layer::upper::Upper;
-use crate::model::Timestamp;
 use crate::union::{Follow, Ino, Layer, LayerIndex, Listing, LocalIno, Source, Stack, StackError};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::HashMap;
@@ -39,8 +39,8 @@ pub(super) struct Writable {
     pub(super) nodes: Mutex<Nodes>,
     /// Objects of the upper that keep the number they had in a lower layer.
     pub(super) overrides: RwLock<HashMap<Ino, LocalIno>>,
-    /// The time of the last change that the kernel knows of a file it wrote back: data that it writes back later are older.
-    pub(super) mtimes: Mutex<HashMap<Ino, Timestamp>>,
+    /// When files that the kernel writes back were last changed.
+    pub(super) times: Times,
     /// What was forgotten since memory was last given back: inodes, and entries of directories.
     forgotten: AtomicUsize,
     /// The kernel keeps the times of changes to files, and tells them.
@@ -65,7 +65,7 @@ impl LayerFs {
             copies: CopyLocks::default(),
             nodes: Mutex::default(),
             overrides: RwLock::new(overrides),
-            mtimes: Mutex::default(),
+            times: Times::default(),
             forgotten: AtomicUsize::new(0),
             kernel_keeps_times: AtomicBool::new(false),
         });
@@ -120,7 +120,7 @@ impl LayerFs {
         }
         writable.forgotten.store(0, Ordering::Relaxed);
         writable.nodes.lock().shrink();
-        writable.mtimes.lock().shrink_to_fit();
+        writable.times.shrink();
         self.stack.lowers().iter().for_each(|layer| layer.tidy());
         self.directories.shrink();
         crate::sys::give_memory_back();

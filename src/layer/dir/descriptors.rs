@@ -21,6 +21,8 @@ pub enum Access {
     Read,
     /// Reading and writing data.
     Write,
+    /// Writing whole blocks past the page cache.
+    Direct,
 }
 
 type Key = (u32, LocalIno, Access);
@@ -105,7 +107,8 @@ impl Descriptors {
     /// Closes what is held of an inode.
     pub(super) fn close(&self, layer: u32, ino: LocalIno) {
         let mut open = self.open.lock();
-        let closed = [Access::Path, Access::Read, Access::Write].map(|access| open.pop(&(layer, ino, access)));
+        let all = [Access::Path, Access::Read, Access::Write, Access::Direct];
+        let closed = all.map(|access| open.pop(&(layer, ino, access)));
         drop(open);
         drop(closed);
     }

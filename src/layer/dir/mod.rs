@@ -236,8 +236,8 @@ impl DirLayer {
     /// nothing is ever written to a lower layer.
     pub fn file(&self, ino: LocalIno, access: Access) -> LayerResult<Arc<OwnedFd>> {
         // One that can write can read as well.
-        let held =
-            [access, Access::Write].into_iter().find_map(|access| self.descriptors.held(self.layer, ino, access));
+        let also = if access == Access::Direct { access } else { Access::Write };
+        let held = [access, also].into_iter().find_map(|access| self.descriptors.held(self.layer, ino, access));
         if let Some(open) = held {
             return Ok(open);
         }
@@ -245,6 +245,7 @@ impl DirLayer {
         let open = || match access {
             Access::Path => self.open_exactly(&object, ino, OFlags::PATH),
             Access::Write => self.open_exactly(&object, ino, OFlags::RDWR | OFlags::NONBLOCK),
+            Access::Direct => self.open_exactly(&object, ino, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::DIRECT),
             Access::Read => {
                 without_atime(|flags| self.open_exactly(&object, ino, OFlags::RDONLY | OFlags::NONBLOCK | flags))
             }

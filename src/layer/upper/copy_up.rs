@@ -10,7 +10,7 @@ use super::names::{Place, link};
 use super::probe::remove;
 use super::{Ownership, Upper};
 use crate::layer::dir::object::meta_of;
-use crate::layer::dir::{Object, Record};
+use crate::layer::dir::{Access, Object, Record};
 use crate::model::{FileKind, Meta, Timestamp};
 use crate::sys::with_umask;
 use crate::union::{Ino, Layer, LayerError, LayerResult, LocalIno};
@@ -291,8 +291,26 @@ pub(super) fn write_all(to: BorrowedFd<'_>, offset: u64, data: &[u8]) -> io::Res
 impl Upper {
     /// Writes all of `data` to the file `ino` at `offset`.
     pub fn write(&self, ino: LocalIno, offset: u64, data: &[u8]) -> LayerResult<()> {
+        let large = data.get(..self.direct.share(offset, data.len())).unwrap_or_default();
+        let done = if large.is_empty() { 0 } else { self.write_directly(ino, offset, large)? };
+        let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) else { return Ok(()) };
         let fd = self.data(ino)?;
-        write_all(fd.as_fd(), offset, data).map_err(|source| self.failed("write", source))
+        write_all(fd.as_fd(), offset + done as u64, rest).map_err(|source| self.failed("write", source))
+    }
+
+    /// Writes as much of `data` as goes past the page cache.
+    fn write_directly(&self, ino: LocalIno, offset: u64, data: &[u8]) -> LayerResult<usize> {
+        match self.tree.file(ino, Access::Direct) {
+            Ok(file) if self.direct.suits(&file) => {
+                self.direct.write(&file, offset, data).map_err(|source| self.failed("write", source))
+            }
+            Ok(_) => {
+                self.direct.refuse();
+                Ok(0)
+            }
+            // Whatever is wrong with the file, writing to it the other way will tell.
+            Err(_) => Ok(0),
+        }
     }
 
     /// When the file `ino` was last changed.

@@ -17,6 +17,7 @@
 mod attributes;
 mod copy_up;
 mod create;
+mod direct;
 mod names;
 mod probe;
 mod records;
@@ -114,6 +115,7 @@ pub struct Upper {
     ownership: Ownership,
     volatile: bool,
     abilities: Abilities,
+    direct: direct::Direct,
     /// What objects that carry no `user.` attributes would carry.
     side: Option<Arc<SideTable>>,
     /// How many names an object of lower layers has there that are seen and not in the upper, by its inode number.
@@ -171,6 +173,7 @@ impl Upper {
             ownership: options.ownership,
             volatile: options.volatile,
             abilities,
+            direct: direct::Direct::default(),
             side,
             lower_names,
             state: Mutex::default(),
