@@ -246,7 +246,11 @@ fn asked(args: &Args, name: &str) -> anyhow::Result<Asked> {
         env,
         user: options.user.clone(),
         working_dir: options.workdir.clone(),
-        hostname: args.hostname.clone().unwrap_or_else(|| name.chars().take(63).collect()),
+        hostname: args
+            .hostname
+            .clone()
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| name.chars().take(63).collect()),
         no_network: args.network == "none",
         read_only: args.read_only,
         mounts,

@@ -35,7 +35,11 @@ fn groups_of(hierarchy: &Path, pid: i32) -> Vec<PathBuf> {
 /// Puts the process `pid` into the groups of the container whose first process is `init`, where it has any.
 pub(super) fn join_groups(init: i32, pid: i32) -> io::Result<()> {
     for directory in groups_of(Path::new(HIERARCHY), init) {
-        fs::write(directory.join("cgroup.procs"), pid.to_string())?;
+        match fs::write(directory.join("cgroup.procs"), pid.to_string()) {
+            // It has ended already, and tells why itself.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            other => other?,
+        }
     }
     Ok(())
 }
