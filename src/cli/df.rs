@@ -7,7 +7,7 @@ use crate::build::execute::cache_mounts;
 use serde_json::json;
 use std::process::ExitCode;
 
-/// Shows what takes the space in the store
+/// Show what takes the space in the store
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// How to print it

@@ -11,7 +11,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Writes the whole tree of an image or of a writable mount as a tar
+/// Write the whole tree of an image or of a writable mount as a tar
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A writable mount by its name or where it is mounted, or an image

@@ -8,7 +8,7 @@ use crate::image::{Finding, FsckOptions, FsckReport, Outcome, fsck};
 use serde_json::json;
 use std::process::ExitCode;
 
-/// Checks every blob, document and table of contents; makes anew what can be made of what is sound, and names what is lost
+/// Check every blob, document and table of contents; make anew what can be made of what is sound, and name what is lost
 ///
 /// Exit code 0 when everything is right, or is now; 1 when something is lost or was left as it is.
 #[derive(Debug, clap::Args)]

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 /// Characters of a command that are shown without `--no-trunc`.
 const COMMAND_MAX: usize = 45;
 
-/// Shows what made an image, the newest step first
+/// Show what made an image, the newest step first
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The image

@@ -9,7 +9,7 @@ use anyhow::bail;
 use serde_json::json;
 use std::process::ExitCode;
 
-/// Lists images
+/// List images
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Only images of this name

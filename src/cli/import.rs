@@ -11,7 +11,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Makes an image of one layer from a tar of a root file system
+/// Make an image of one layer from a tar of a root file system
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A tar, compressed or not, or `-`

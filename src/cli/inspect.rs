@@ -11,7 +11,7 @@ use crate::store::{Container, ImageRecord, LayerRecord, Store, StoreError};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
-/// Describes images and named mounts, as JSON
+/// Describe images and named mounts, as JSON
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Images, or names of writable mounts

@@ -10,7 +10,7 @@ use serde_json::json;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-/// Loads images from a docker-archive, an OCI archive or an OCI layout directory
+/// Load images from a docker-archive, an OCI archive or an OCI layout directory
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A file, a directory, `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:REFERENCE]`, or `-`

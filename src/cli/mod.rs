@@ -77,7 +77,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Mounts container images as directories, and builds, inspects and moves them.
+/// Mount container images as directories; build, inspect and move them
 #[derive(Debug, Parser)]
 #[command(name = "layerfs", version, propagate_version = true)]
 struct Cli {

@@ -9,7 +9,7 @@ use serde_json::json;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Removes what nobody needs: images without a name, blobs without an image, what interrupted commands left
+/// Remove what nobody needs: images without a name, blobs without an image, what interrupted commands left
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Also images that no mount uses, whatever their names, and the build cache

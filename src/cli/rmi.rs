@@ -6,7 +6,7 @@ use crate::store::Removed;
 use serde_json::json;
 use std::process::ExitCode;
 
-/// Removes images
+/// Remove images
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Names, IDs or beginnings of IDs

@@ -11,7 +11,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Saves images as a docker-archive, an OCI archive or an OCI layout directory
+/// Save images as a docker-archive, an OCI archive or an OCI layout directory
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Images by name or ID; a repository without a tag means all its tags

@@ -11,7 +11,7 @@ use crate::store::ImageRecord;
 use anyhow::bail;
 use std::process::ExitCode;
 
-/// Makes one layer of all layers of an image, or of its last ones
+/// Make one layer of all layers of an image, or of its last ones
 ///
 /// As with `docker build -t` and `docker tag`, a name that is another image's already moves to the new one; which image lost it is told
 /// on standard error. The ID of the new image goes to standard output.

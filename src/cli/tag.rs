@@ -6,7 +6,7 @@ use crate::store::IndexEntry;
 use anyhow::{Context, bail};
 use std::process::ExitCode;
 
-/// Gives an image another name
+/// Give an image another name
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The image: a name, an ID or the beginning of one

@@ -20,7 +20,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Browses an image layer by layer
+/// Browse an image layer by layer
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The image: a reference, an ID, or oci:DIR[:TAG], docker-archive:FILE, oci-archive:FILE
