@@ -56,8 +56,7 @@ impl Times {
             state.known.contains_key(&ino)
         };
         // Of several at once the first to get here has it from before all of them.
-        let noted =
-            if known { Ok(()) } else { read().map(|time| self.note(ino, time)) };
+        let noted = if known { Ok(()) } else { read().map(|time| self.note(ino, time)) };
         let written = noted.and_then(|()| write());
         // Also where this write failed: others may have left it to this one.
         let restored = if self.ends_last(ino) { self.restore(ino, set) } else { Ok(()) };
