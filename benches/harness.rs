@@ -3,7 +3,7 @@
 use crate::support::{Need, Scene, real};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The peer that every ratio speaks of.
 pub(crate) const OURS: &str = "layerfs";
@@ -26,9 +26,26 @@ impl Bench {
         Some(Self { scene, image: real::image("large"), quick })
     }
 
-    /// `full` rounds, or a third of it when quick.
-    pub(crate) fn rounds(&self, full: usize) -> usize {
-        if self.quick { full.div_ceil(3) } else { full }
+    /// Up to `full` rounds, or a third of it when quick; fewer, but not under three (one when quick), where a row would take too long.
+    pub(crate) fn rounds(&self, full: usize) -> Rounds {
+        let (most, fewest, patience) = if self.quick { (full.div_ceil(3), 1, 5) } else { (full, full.min(3), 30) };
+        Rounds { most, fewest, patience: Duration::from_secs(patience) }
+    }
+}
+
+/// How often a row is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rounds {
+    most: usize,
+    fewest: usize,
+    /// No further round begins after this, preparations included.
+    patience: Duration,
+}
+
+impl Rounds {
+    /// At least `fewest`, however long they take.
+    pub(crate) fn at_least(self, fewest: usize) -> Self {
+        Self { most: self.most.max(fewest), fewest: self.fewest.max(fewest), ..self }
     }
 }
 
@@ -48,9 +65,13 @@ pub(crate) struct Row {
 
 impl Row {
     /// Runs `once` for every peer in each round, the order turned by one each time; it returns the seconds.
-    pub(crate) fn measure(workload: &str, peers: &[&str], rounds: usize, mut once: impl FnMut(&str) -> f64) -> Self {
+    pub(crate) fn measure(workload: &str, peers: &[&str], rounds: Rounds, mut once: impl FnMut(&str) -> f64) -> Self {
         let mut times: Vec<(String, Vec<f64>)> = peers.iter().map(|peer| ((*peer).to_owned(), Vec::new())).collect();
-        for round in 0..rounds {
+        let begun = Instant::now();
+        for round in 0..rounds.most {
+            if round >= rounds.fewest && begun.elapsed() > rounds.patience {
+                break;
+            }
             for turn in 0..peers.len() {
                 let (peer, seconds) = &mut times[(round + turn) % peers.len()];
                 seconds.push(once(peer));
@@ -196,7 +217,7 @@ pub(crate) fn drop_caches() {
 
 /// The seconds that `body` takes.
 pub(crate) fn seconds<R>(body: impl FnOnce() -> R) -> f64 {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     std::hint::black_box(body());
     begun.elapsed().as_secs_f64()
 }

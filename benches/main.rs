@@ -67,10 +67,13 @@ fn main() {
             println!("\n## {name}\n");
             report.begin(name);
             answer(&bench, &mut report);
+            // After each, so that one that fails takes nothing with it.
+            if let Some(path) = &json {
+                report.write(path);
+            }
         }
     }
     if let Some(path) = json {
-        report.write(&path);
         println!("\nwritten to {}, and beside it a table and a plot", path.display());
     }
 }

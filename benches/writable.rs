@@ -83,7 +83,7 @@ fn row<R, S>(
     prepare: impl Fn(&Path) -> R,
     run: impl Fn(&Path) -> S,
 ) -> Row {
-    Row::measure(workload, &NAMES, bench.rounds(2 * ROUNDS).max(ROUNDS), |name| {
+    Row::measure(workload, &NAMES, bench.rounds(2 * ROUNDS).at_least(ROUNDS), |name| {
         let peer = mounted(bench, lower, known(name), options);
         drop(prepare(&peer.point));
         let elapsed = seconds(|| run(&peer.point));
