@@ -46,11 +46,11 @@ impl LayerFs {
         }
         let shared = writable.stripes.read(ino);
         let gives_away = !kind.is_directory() && (changes.uid.is_some() || changes.gid.is_some());
-        // Before the group is another: whose setgid it is counts.
-        if let Some(caller) = unprivileged.filter(|_| changes.size.is_some() || gives_away) {
-            writable.upper.drop_privileges(local, Some(caller))?;
-        }
         writable.upper.set_attributes(local, kind, changes)?;
+        // Not before: what fails takes nothing.
+        if let Some(caller) = unprivileged.filter(|_| changes.size.is_some() || gives_away) {
+            writable.upper.drop_privileges(local, Some(caller), Some(before.meta.gid))?;
+        }
         drop(shared);
         self.getattr(ino)
     }
@@ -171,7 +171,7 @@ impl LayerFs {
         let writable = self.writable()?;
         let local = self.ensure_upper(ino, Want::Metadata)?;
         let shared = writable.stripes.read(ino);
-        writable.upper.drop_privileges(local, Some(caller).filter(|caller| caller.uid != 0))?;
+        writable.upper.drop_privileges(local, Some(caller).filter(|caller| caller.uid != 0), None)?;
         drop(shared);
         self.getattr(ino)
     }
@@ -230,7 +230,7 @@ impl LayerFs {
         let change = || {
             let changed = change(&writable.upper, local)?;
             if write.unprivileged.is_some() {
-                writable.upper.drop_privileges(local, write.unprivileged)?;
+                writable.upper.drop_privileges(local, write.unprivileged, None)?;
             }
             Ok(changed)
         };

@@ -1,7 +1,7 @@
 //! Lists of images in lists of images: the image-spec lets an index list indexes, which may list more.
 
 use super::{Descriptor, Index, InvalidDocument, MediaType, Platform};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 /// How deep lists may be in each other. Digests allow no circle, but a chain may be as long as its author likes.
 const DEPTH_MAX: usize = 8;
@@ -49,7 +49,7 @@ impl Index {
                 flat.manifests.push(entry);
                 continue;
             }
-            if !seen.insert(entry.digest) {
+            if !seen.insert((entry.digest, entry.platform.clone())) {
                 continue;
             }
             match read(&entry, Nesting { depth, lists: seen.len() })? {
@@ -60,13 +60,8 @@ impl Index {
                 None => flat.manifests.push(entry),
             }
         }
-        let mut known: HashMap<_, Vec<Option<Platform>>> = HashMap::new();
-        flat.manifests.retain(|entry| {
-            let platforms = known.entry(entry.digest).or_default();
-            let new = !platforms.contains(&entry.platform);
-            platforms.push(entry.platform.clone());
-            new
-        });
+        let mut known = HashSet::new();
+        flat.manifests.retain(|entry| known.insert((entry.digest, entry.platform.clone())));
         Ok(flat)
     }
 }
@@ -117,6 +112,14 @@ mod tests {
             image("c", Some("linux/s390x")),
             list("gone", None),
         ];
+        assert_eq!(flatten(top, &lists, None), expected);
+    }
+
+    #[test]
+    fn a_list_that_is_listed_for_two_platforms_counts_for_both() {
+        let lists = [("inner", vec![image("a", None)])];
+        let top = ["linux/arm/v6", "linux/arm/v7"].map(|platform| list("inner", Some(platform))).to_vec();
+        let expected = ["linux/arm/v6", "linux/arm/v7"].map(|platform| image("a", Some(platform)));
         assert_eq!(flatten(top, &lists, None), expected);
     }
 

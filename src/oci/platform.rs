@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 /// The platform an image runs on. As it stands in documents it is kept unchanged; [`Self::normalized`] is what is
 /// compared.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Platform {
     /// The CPU architecture, as Go names it.
     pub architecture: String,

@@ -38,6 +38,8 @@ pub(super) fn join_groups(init: i32, pid: i32) -> io::Result<()> {
         match fs::write(directory.join("cgroup.procs"), pid.to_string()) {
             // It has ended already, and tells why itself.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            // Its container has ended, and the group with it: joining that will tell.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {}
             other => other?,
         }
     }

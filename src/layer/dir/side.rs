@@ -82,7 +82,7 @@ impl SideTable {
         let lines: String = records.iter().map(|(ino, record)| line(*ino, Some(record))).collect();
         match replace(path, &lines) {
             // The log as it is says the same, at greater length: what is on a full disk can be mounted all the same.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull && path.exists() => {}
+            Err(error) if is_full(&error) && path.exists() => {}
             replaced => {
                 replaced?;
                 text = lines;
@@ -129,7 +129,7 @@ impl SideTable {
             return Ok(());
         }
         match state.append(&line(ino, None)) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            Err(error) if is_full(&error) => {
                 state.gone.push(ino);
                 Ok(())
             }
@@ -206,6 +206,11 @@ fn parse_line(line: &str) -> Option<(LocalIno, Option<SideRecord>)> {
         }
         _ => None,
     }
+}
+
+/// Whether there is no space, or none for this user.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]

@@ -110,8 +110,9 @@ impl Upper {
     }
 
     /// Takes setuid, setgid and capabilities from the file `ino`, as a write by someone unprivileged does. `caller`, who it is: setgid
-    /// of a file that its group may not execute goes unless they are of the group.
-    pub fn drop_privileges(&self, ino: LocalIno, caller: Option<Caller>) -> LayerResult<()> {
+    /// of a file that its group may not execute goes unless they are of the group. `group`, which it was before it was given away; none
+    /// is the one it has.
+    pub fn drop_privileges(&self, ino: LocalIno, caller: Option<Caller>, group: Option<u32>) -> LayerResult<()> {
         let object = self.tree.object(ino)?;
         match object.remove_xattr(CAPABILITY.as_bytes()) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {}
@@ -119,7 +120,7 @@ impl Upper {
         }
         let meta = self.tree.meta(ino)?;
         let mut permissions = without_privileges(u32::from(meta.permissions));
-        if permissions & 0o2000 != 0 && caller.is_some_and(|caller| !caller.is_in_group(meta.gid)) {
+        if permissions & 0o2000 != 0 && caller.is_some_and(|caller| !caller.is_in_group(group.unwrap_or(meta.gid))) {
             permissions &= !0o2000;
         }
         self.set_permissions(ino, &meta, permissions)

@@ -308,6 +308,10 @@ impl Upper {
                 self.direct.refuse();
                 Ok(0)
             }
+            Err(LayerError::Io { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => {
+                self.direct.refuse();
+                Ok(0)
+            }
             // Whatever is wrong with the file, writing to it the other way will tell.
             Err(_) => Ok(0),
         }

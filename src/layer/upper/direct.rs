@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Direct-I/O alignment (include/uapi/linux/stat.h).
@@ -46,6 +46,8 @@ pub(super) struct Direct {
     refused: AtomicBool,
     /// It was found to be able to.
     suits: AtomicBool,
+    /// How many are being written.
+    under_way: AtomicU32,
     /// Bytes still to go through the page cache, because the disk is slow.
     respite: AtomicU64,
 }
@@ -79,10 +81,14 @@ impl Direct {
 
     /// Writes `data` to `file`, which was opened with `O_DIRECT`; returns how many bytes were written before the file system refused.
     pub(super) fn write(&self, file: &OwnedFd, offset: u64, data: &[u8]) -> io::Result<usize> {
-        let begin = Instant::now();
-        let written = BUFFER.with_borrow_mut(|buffer| {
+        let (written, elapsed) = BUFFER.with_borrow_mut(|buffer| {
             let aligned = copy_aligned(buffer, data);
-            write_blocks(file, offset, aligned)
+            let begin = Instant::now();
+            self.under_way.fetch_add(1, Ordering::Relaxed);
+            let written = write_blocks(file, offset, aligned);
+            // Each waited for the others: they lock the file.
+            let writers = self.under_way.fetch_sub(1, Ordering::Relaxed);
+            (written, begin.elapsed() / writers.max(1))
         });
         let written = match written {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
@@ -92,7 +98,7 @@ impl Direct {
             result => result?,
         };
         let pace = SLOW.mul_f64(written as f64 / f64::from(1 << 20));
-        if begin.elapsed() > pace {
+        if elapsed > pace {
             self.respite.store(RESPITE, Ordering::Relaxed);
         }
         Ok(written)
