@@ -597,5 +597,7 @@ fn a_terminal_comes_with_a_container() {
 fn a_terminal_is_not_promised_to_whom_has_none() {
     let Some(scene) = Scene::begin(NEEDS) else { return };
     let runner = Runner::new(&scene, None);
-    runner.run(&["-it", "--rm", "box", "sh"]).fails(125, &["the input device is not a TTY", "hint: "]);
+    let expected = ["the input device is not a TTY", "hint: "];
+    runner.run(&["-it", "--rm", "box", "sh"]).fails(125, &expected);
+    runner.command(&["exec", "-it", "whichever", "sh"]).output().fails(125, &expected);
 }

@@ -100,7 +100,7 @@ fn read_text(input: impl Read) -> anyhow::Result<String> {
 
 fn source(name: String, text: String) -> anyhow::Result<Arc<Source>> {
     if text.trim().is_empty() {
-        return Err(anyhow!("the Dockerfile {name} cannot be empty"));
+        return Err(anyhow!("the Dockerfile ({name}) cannot be empty"));
     }
     Ok(Source::new(name, text))
 }

@@ -1,9 +1,11 @@
 //! Options that `run` and `exec` share, named as Docker names them.
 
+use super::error::WithHint;
 use crate::run::is_root;
 use crate::sandbox::{Capabilities, Mount, Source, capability_by_name};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 /// How a command runs in a container.
@@ -42,6 +44,15 @@ pub(super) struct ContainerOptions {
 }
 
 impl ContainerOptions {
+    /// Refuses a terminal to whom has none: a shell would wait for someone who cannot type. To be asked before anything is made.
+    pub(super) fn check_terminal(&self) -> anyhow::Result<()> {
+        if self.tty && self.interactive && !std::io::stdin().is_terminal() {
+            return Err(anyhow!("the input device is not a TTY"))
+                .hint("leave out -t where input comes from a pipe or a file");
+        }
+        Ok(())
+    }
+
     /// The capabilities asked for; `None` for the default.
     pub(super) fn capabilities(&self) -> anyhow::Result<Option<Capabilities>> {
         if self.cap_add.is_empty() && self.cap_drop.is_empty() {

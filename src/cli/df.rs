@@ -27,7 +27,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
             "Images": { "Total": usage.images, "Active": usage.active_images, "Size": image_bytes,
                 "Tars": usage.tars, "Compressed": usage.compressed, "Tables": usage.tables, "Documents": usage.documents },
             "Containers": { "Total": usage.containers, "Active": usage.mounted_containers, "Size": usage.container_bytes },
-            "BuildCache": { "Total": usage.cache_records },
+            "BuildCache": { "Total": usage.cache_records, "Size": usage.cache_bytes },
             "CacheMounts": { "Total": mounts.len(), "Size": mount_bytes },
             "Reclaimable": usage.garbage,
             "ReclaimableAll": usage.garbage_all,
@@ -41,8 +41,9 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let free = format!("{} ({} with --all)", human_size(usage.garbage), human_size(usage.garbage_all));
     row("Images", usage.images, usage.active_images, image_bytes, free);
     row("Containers", usage.containers, usage.mounted_containers, usage.container_bytes, human_size(0));
-    row("Build Cache", usage.cache_records, 0, 0, human_size(0));
-    row("Cache Mounts", mounts.len(), 0, mount_bytes, format!("{} with --build-cache", human_size(mount_bytes)));
+    let with_cache = |bytes| format!("{} with --build-cache", human_size(bytes));
+    row("Build Cache", usage.cache_records, 0, usage.cache_bytes, with_cache(usage.cache_bytes));
+    row("Cache Mounts", mounts.len(), 0, mount_bytes, with_cache(mount_bytes));
     let mut parts = Table::new(&["PART OF IMAGES", "SIZE"]);
     let named = [
         ("Plain tars", usage.tars),

@@ -34,6 +34,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
 }
 
 fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
+    args.options.check_terminal()?;
     let signals = block_signals()?;
     let container = global.store()?.container(&args.name)?;
     let Some(running) = state::read(&container.dir)? else {

@@ -53,7 +53,7 @@ fn advise(report: &FsckReport, args: &Args) {
         note("hint: layerfs fsck mends what can be mended");
     }
     if any(Outcome::Lost) {
-        note("hint: load or pull the images again; layerfs fsck --repair removes damaged files that are in the way");
+        note("hint: `layerfs fsck --repair` removes what is damaged; then load or pull the images again");
     }
 }
 

@@ -15,7 +15,6 @@ use crate::store::{Store, StoreError};
 use anyhow::{Context, anyhow};
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -110,11 +109,7 @@ pub(super) fn code_of(error: &anyhow::Error) -> u8 {
 }
 
 fn run_container(args: &Args, global: &Global) -> anyhow::Result<u8> {
-    // Before anything is made: a shell that is promised a terminal would wait for someone who cannot type.
-    if args.options.tty && args.options.interactive && !std::io::stdin().is_terminal() {
-        return Err(anyhow!("the input device is not a TTY"))
-            .hint("leave out -t where input comes from a pipe or a file");
-    }
+    args.options.check_terminal()?;
     let store = global.store()?;
     if let Some(name) = &args.name {
         check_name(&store, name)?;

@@ -38,7 +38,9 @@ fn told(text: &str) -> (String, Vec<String>) {
         if let Some(error) = line.strip_prefix("error: ") {
             error.clone_into(&mut message);
         } else if line.starts_with("tip: ") {
-            hints.extend(paragraph.lines().filter_map(|line| line.trim().strip_prefix("tip: ").map(str::to_owned)));
+            let tips = paragraph.lines().filter_map(|line| line.trim().strip_prefix("tip: "));
+            // Hardly ever what was meant: an option of another program is not a value.
+            hints.extend(tips.filter(|tip| !tip.starts_with("to pass '-")).map(str::to_owned));
         } else if line.starts_with("Usage: ") {
             hints.push(usage(&line));
         } else if message.is_empty() {
@@ -84,8 +86,7 @@ fn instead(message: &str) -> Option<&'static str> {
 }
 
 /// What takes the place of docker's `--format '{{.ID}}'`.
-const TEMPLATES: &str =
-    "there are no Go templates: --format json prints every field, and jq picks some, such as jq -r '.[].ID'";
+const TEMPLATES: &str = "there are no Go templates: --format json prints every field, and jq picks some: layerfs images --format json | jq -r '.[].ID'";
 
 /// Verbs of docker and mount(8) that are another one here, or none, with what to use instead.
 const ELSEWHERE: &[(&str, &str)] = &[
@@ -93,14 +94,18 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("buildx", "build"),
     ("container", "ps -a`, `layerfs rm` or `layerfs inspect"),
     ("create", "mount --rw --name NAME IMAGE MNT"),
+    ("from", "mount --rw --name NAME IMAGE MNT"),
     ("image", "images`, `layerfs rmi` or `layerfs inspect"),
     ("info", "df"),
     ("kill", "ps -a"),
+    ("logs", "run"),
+    ("search", "pull"),
     ("start", "run"),
     ("stop", "ps -a"),
     ("system", "df` or `layerfs prune"),
     ("unmount", "umount"),
     ("version", "--version"),
+    ("volume", "run -v HOST:CONTAINER IMAGE"),
 ];
 
 /// What may have been meant by a verb that there is not: at most one thing.

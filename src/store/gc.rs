@@ -99,6 +99,8 @@ pub struct Usage {
     pub container_bytes: u64,
     /// Number of records of the build cache.
     pub cache_records: usize,
+    /// What the build cache alone keeps: images and layers that no name, mount or other image needs.
+    pub cache_bytes: u64,
     /// What `prune` would free.
     pub garbage: u64,
     /// What `prune --all` would free.
@@ -186,14 +188,25 @@ impl Store {
         }
         usage.cache_records = self.cache_paths()?.len();
         usage.images = images.len();
-        usage.active_images = {
+        {
             let _lock = self.lock_exclusive()?;
             let users = self.users()?;
-            images.iter().filter(|image| users.use_manifest(&image.manifest.digest)).count()
-        };
+            usage.active_images = images.iter().filter(|image| users.use_manifest(&image.manifest.digest)).count();
+            usage.cache_bytes = self.kept_by_cache(&users)?;
+        }
         usage.garbage = self.prune(PruneOptions { all: false, dry_run: true })?.bytes();
         usage.garbage_all = self.prune(PruneOptions { all: true, dry_run: true })?.bytes();
         Ok(usage)
+    }
+
+    /// What would be garbage without the build cache and is not, in bytes. The caller holds the exclusive lock.
+    fn kept_by_cache(&self, users: &Users) -> StoreResult<u64> {
+        let (kept, _) = self.split_entries(users, false)?;
+        let garbage = |with_cache| {
+            let items = self.unreachable(&self.reachable(&kept, users, with_cache)?)?;
+            StoreResult::Ok(Freed { items }.bytes())
+        };
+        Ok(garbage(false)?.saturating_sub(garbage(true)?))
     }
 
     /// The files of a directory of digests.

@@ -151,8 +151,11 @@ fn prune_takes_the_nameless_and_with_all_the_unused() {
     assert_eq!(store.prune(PruneOptions::default()).unwrap().items, told.items);
     assert_eq!(blobs(&store), 3);
     store.cache_put("step", &[store.resolve("b:1").unwrap().manifest.digest], serde_json::json!(1)).unwrap();
+    assert_eq!(store.usage().unwrap().cache_bytes, 0, "the image needs it, too");
     store.remove_image("b:1", false).unwrap();
     assert_eq!(blobs(&store), 3, "the build cache keeps it");
+    let usage = store.usage().unwrap();
+    assert!(usage.cache_bytes > 0 && usage.garbage == 0, "{usage:?}");
     store.prune(PruneOptions { all: true, dry_run: false }).unwrap();
     assert_eq!(blobs(&store), 0);
     assert_eq!(store.cache_get("step").unwrap(), None);
