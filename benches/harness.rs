@@ -200,13 +200,17 @@ impl Report {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).expect("a directory for the report");
         }
-        let write = |extension: &str, text: String| {
-            std::fs::write(path.with_extension(extension), text).expect("write the report");
-        };
-        write("md", crate::table::markdown(&value));
-        write("svg", crate::table::svg(&value));
-        write("json", serde_json::to_string_pretty(&value).expect("a report"));
+        std::fs::write(path, serde_json::to_string_pretty(&value).expect("a report")).expect("write the report");
+        render(path);
     }
+}
+
+/// Writes the table and the plot of the report at `path` beside it.
+pub(crate) fn render(path: &Path) {
+    let text = std::fs::read_to_string(path).expect("a report");
+    let value: Value = serde_json::from_str(&text).expect("a report");
+    std::fs::write(path.with_extension("md"), crate::table::markdown(&value)).expect("write the table");
+    std::fs::write(path.with_extension("svg"), crate::table::svg(&value)).expect("write the plot");
 }
 
 /// Writes dirty pages and forgets what the kernel has cached: pages, names, inodes.

@@ -1,7 +1,8 @@
 //! Benchmarks against the peers: kernel overlayfs, fuse-overlayfs, and for images podman, skopeo and umoci.
 //!
-//! `cargo bench --bench bench -- [--quick] [--json FILE] [QUESTION…]`. One file a question. Every figure is a ratio
-//! against a peer measured in the same run, in alternation; what the peers show is compared before it is timed.
+//! `cargo bench --bench bench -- [--quick] [--json FILE] [QUESTION…]`, and `--render FILE` for the table and the plot of such a file. One
+//! file a question. Every figure is a ratio against a peer measured in the same run, in alternation; what the peers show is compared
+//! before it is timed.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints what it measured")]
 
 #[path = "../fstests/support/mod.rs"]
@@ -50,6 +51,10 @@ fn main() {
         match argument.as_str() {
             "--quick" => quick = true,
             "--json" => json = arguments.next().map(PathBuf::from),
+            "--render" => {
+                let path = arguments.next().map(PathBuf::from).expect("--render FILE");
+                return harness::render(&path);
+            }
             "--bench" => {} // What cargo itself adds.
             name if QUESTIONS.iter().any(|(known, _)| *known == name) => wanted.push(name.to_owned()),
             other => {

@@ -193,7 +193,7 @@ fn data(bench: &Bench, report: &mut Report, lower: &Lower) {
     report.add(&synced.target(KERNEL, 1.0).target(FUSE2, 5.0));
     let chmod =
         |tree: &Path| std::fs::set_permissions(tree.join("large"), PermissionsExt::from_mode(0o600)).expect("chmod");
-    let name = format!("chmod of a lower file of {size} (here metacopy=on, off by default)");
+    let name = format!("chmod of a lower file of {size} (metacopy=on)");
     report.add(&row(bench, lower, &name, ",metacopy=on", |_| (), chmod).target(KERNEL, 10.0).target(FUSE2, 10.0));
     let truncate = |tree: &Path| {
         OpenOptions::new().write(true).truncate(true).open(tree.join("large")).expect("open with O_TRUNC")
