@@ -49,7 +49,7 @@ bench-quick: prepare ## the same in about five minutes, with wider spread
 	$(CARGO) bench $(CARGO_FLAGS) --bench bench -- --quick --json $(abspath $(TARGET))/bench/quick.json
 
 install: all ## to $(DESTDIR)$(PREFIX): the program, its links, manual pages, completions
-	install -Dm755 $(TARGET)/release/layerfs $(DESTDIR)$(PREFIX)/bin/layerfs
+	install -s -Dm755 $(TARGET)/release/layerfs $(DESTDIR)$(PREFIX)/bin/layerfs
 	install -d $(DESTDIR)$(PREFIX)/sbin
 	ln -sf ../bin/layerfs $(DESTDIR)$(PREFIX)/sbin/mount.layerfs
 	ln -sf ../bin/layerfs $(DESTDIR)$(PREFIX)/sbin/mount.fuse.layerfs

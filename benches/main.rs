@@ -12,6 +12,7 @@ mod support;
 #[expect(dead_code, reason = "the tests need registries with TLS and passwords, too")]
 mod server;
 
+mod build;
 mod commit;
 mod harness;
 mod images;
@@ -32,13 +33,14 @@ use std::path::PathBuf;
 /// A question: its name, and what answers it.
 type Question = (&'static str, fn(&Bench, &mut Report));
 
-const QUESTIONS: [Question; 7] = [
+const QUESTIONS: [Question; 8] = [
     ("read-only", read_only::run),
     ("mounting", mounting::run),
     ("writable", writable::run),
     ("loading", loading::run),
     ("transfer", transfer::run),
     ("commit", commit::run),
+    ("build", build::run),
     ("scaling", scaling::run),
 ];
 
