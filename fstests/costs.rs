@@ -15,6 +15,21 @@ use std::path::Path;
 const TRANSPORT: [&str; 9] =
     ["read", "write", "writev", "ppoll", "futex", "clock_nanosleep", "restart_syscall", "rt_sigreturn", "fcntl"];
 
+/// What other threads do that may still be on their way: one that begins, and the answer to the question for the server's number.
+const ASIDE: [&str; 11] = [
+    "accept4",
+    "close",
+    "gettid",
+    "prctl",
+    "recvfrom",
+    "rseq",
+    "rt_sigprocmask",
+    "sched_getaffinity",
+    "set_robust_list",
+    "setsockopt",
+    "sigaltstack",
+];
+
 /// What `ps` says of the mount on `point`.
 fn mount_of(scene: &Scene, point: &Path) -> serde_json::Value {
     let all = scene.layerfs(["ps", "--stats", "--format", "json"]).ok().json();
@@ -43,8 +58,23 @@ fn requests_of(scene: &Scene, point: &Path, body: impl FnOnce()) -> BTreeMap<Str
     new.filter(|(_, count)| *count > 0).collect()
 }
 
+/// Waits until the server `pid` has started every thread that listens: the first one answers when the others are still being made.
+fn wait_for_threads(pid: u32) {
+    let wanted = std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 8));
+    let listens =
+        |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with("fuser-"));
+    let listening = || {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
+        tasks.filter(|task| task.as_ref().is_ok_and(listens)).count()
+    };
+    while listening() < wanted {
+        std::thread::yield_now();
+    }
+}
+
 /// The system calls of the server `pid` while `body` runs, but for its transport.
 fn system_calls(scene: &Scene, pid: u32, body: impl FnOnce()) -> BTreeMap<String, u64> {
+    wait_for_threads(pid);
     let report = scene.path("strace");
     let mut tracer = scene
         .run("strace")
@@ -70,7 +100,8 @@ fn system_calls(scene: &Scene, pid: u32, body: impl FnOnce()) -> BTreeMap<String
         let count = words.next()?.parse().ok()?;
         Some((words.next()?.to_owned(), count))
     });
-    lines.filter(|(name, _)| name != "total" && !TRANSPORT.contains(&name.as_str())).collect()
+    let counts = |name: &str| name != "total" && !TRANSPORT.contains(&name) && !ASIDE.contains(&name);
+    lines.filter(|(name, _)| counts(name)).collect()
 }
 
 const LAYERS: usize = 100;

@@ -222,7 +222,11 @@ fn what_was_synced_survives_a_power_loss() {
         scene.run("umount").arg("-l").arg(&at).ok();
         kill_server(&scene);
         scene.run("umount").arg("-l").arg(&disk).ok();
-        scene.run("mount").args(["-o", "loop"]).arg(&image).arg(&disk).ok();
+        // A copy: whoever has the mount in a namespace of their own keeps the file system that was shut down, and mounting the same
+        // image would show that one again.
+        let after = scene.path("image-after");
+        std::fs::copy(&image, &after).expect("a copy of the disk");
+        scene.run("mount").args(["-o", "loop"]).arg(&after).arg(&disk).ok();
         mount_over(&scene, &lower, &disk, "");
         for name in &synced {
             assert_eq!(std::fs::read(at.join(name)).expect("a synced file"), name.repeat(2000).as_bytes());
@@ -233,6 +237,10 @@ fn what_was_synced_survives_a_power_loss() {
         assert!(low[7..].iter().all(|byte| *byte == 9));
         scene.layerfs(["umount"]).arg(&at).ok();
         scene.run("umount").arg(&disk).ok();
+        // Others may have them attached still: the next are new files.
+        for left in [&image, &after] {
+            std::fs::remove_file(left).expect("remove an image");
+        }
     }
     assert_eq!(std::fs::metadata(lower.join("low")).expect("the lower file").size(), 300_000);
 }
