@@ -135,11 +135,17 @@ fn write_multi_platform(scene: &Scene, first: &str, second: &str) {
     std::fs::write(scene.path("multi/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
 }
 
+/// The same for the platform that this runs on, and another one.
+fn write_own_and_other(scene: &Scene) -> (&'static str, &'static str) {
+    let (own, other) = if cfg!(target_arch = "x86_64") { ("amd64", "arm64") } else { ("arm64", "amd64") };
+    write_multi_platform(scene, own, other);
+    (own, other)
+}
+
 #[test]
 fn regression_platforms_are_read_from_the_configurations_where_an_index_has_none() {
     let Some(scene) = Scene::begin(&[]) else { return };
-    let (own, other) = if cfg!(target_arch = "x86_64") { ("amd64", "arm64") } else { ("arm64", "amd64") };
-    write_multi_platform(&scene, own, other);
+    let (own, other) = write_own_and_other(&scene);
     let read = |path: &str| -> serde_json::Value {
         serde_json::from_slice(&std::fs::read(scene.path(path)).unwrap()).unwrap()
     };
@@ -176,8 +182,7 @@ fn change_list(scene: &Scene, change: impl FnOnce(&mut Value)) {
 #[test]
 fn regression_only_the_image_that_is_chosen_is_read() {
     let Some(scene) = Scene::begin(&[]) else { return };
-    let (own, other) = if cfg!(target_arch = "x86_64") { ("amd64", "arm64") } else { ("arm64", "amd64") };
-    write_multi_platform(&scene, own, other);
+    let (own, other) = write_own_and_other(&scene);
     change_list(&scene, |list| {
         // It says no platform, and what it points to is damaged.
         list["manifests"][1].as_object_mut().unwrap().remove("platform");
@@ -192,8 +197,7 @@ fn regression_only_the_image_that_is_chosen_is_read() {
 #[test]
 fn lists_of_images_in_lists_of_images() {
     let Some(scene) = Scene::begin(&[]) else { return };
-    let (own, other) = if cfg!(target_arch = "x86_64") { ("amd64", "arm64") } else { ("arm64", "amd64") };
-    write_multi_platform(&scene, own, other);
+    let (own, other) = write_own_and_other(&scene);
     // Each image in a list of its own, one of which says for whom it is; both lists in a third.
     change_list(&scene, |list| {
         let entries = list["manifests"].as_array_mut().unwrap();

@@ -61,7 +61,7 @@ impl Layout<'_> {
     /// The entries that are meant, grouped by their names.
     fn choose<'b>(&self, index: &'b Index) -> ImageResult<Vec<Group<'b>>> {
         let mut groups: Vec<Group<'b>> = Vec::new();
-        for entry in index.manifests.iter().filter(|entry| !is_attestation(entry)) {
+        for entry in index.manifests.iter().filter(|entry| !entry.is_attestation()) {
             let name = entry_name(entry);
             let has_platform = entry.platform.is_some();
             match groups.iter_mut().find(|(other, _)| has_platform && *other == name) {
@@ -167,9 +167,8 @@ impl Layout<'_> {
 
     /// The images of a list that the archive has: those of one platform may list others that they do not have.
     fn present(&self, index: &Index) -> Index {
-        let is_image = |entry: &&Descriptor| entry.kind().is_ok_and(MediaType::is_manifest) && !is_attestation(entry);
         let has = |entry: &&Descriptor| self.files.has_document(&blob_name(&entry.digest));
-        Index::new(index.manifests.iter().filter(is_image).filter(has).cloned().collect())
+        Index::new(index.manifests.iter().filter(|entry| entry.is_image()).filter(has).cloned().collect())
     }
 
     /// The list with what is in the lists in it, and these.
@@ -252,10 +251,6 @@ impl Layout<'_> {
 fn entry_name(entry: &Descriptor) -> Option<&str> {
     let annotation = |name: &str| entry.annotations.get(name).map(String::as_str).filter(|name| !name.is_empty());
     annotation(ANNOTATION_CONTAINERD_NAME).or_else(|| annotation(ANNOTATION_REF_NAME))
-}
-
-fn is_attestation(entry: &Descriptor) -> bool {
-    entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown")
 }
 
 fn blob_name(digest: &Digest) -> String {

@@ -58,6 +58,21 @@ impl Descriptor {
     pub fn kind(&self) -> Result<MediaType, UnsupportedMediaType> {
         MediaType::parse(&self.media_type)
     }
+
+    /// Whether a list of images has it for what somebody attests about another entry: such are for the platform `unknown`.
+    pub fn is_attestation(&self) -> bool {
+        self.platform.as_ref().is_some_and(|platform| platform.os == "unknown")
+    }
+
+    /// Whether it is the manifest of an image, and no attestation.
+    pub fn is_image(&self) -> bool {
+        !self.is_attestation() && self.kind().is_ok_and(MediaType::is_manifest)
+    }
+
+    /// Whether it is a list of images, and no attestation.
+    pub fn is_list(&self) -> bool {
+        !self.is_attestation() && self.kind().is_ok_and(MediaType::is_index)
+    }
 }
 
 /// The manifest of one image.
@@ -259,8 +274,8 @@ impl Index {
 
     /// The platforms on offer, attestations left out.
     pub fn platforms(&self) -> Vec<Platform> {
-        let offered = self.manifests.iter().filter_map(|entry| entry.platform.clone());
-        offered.filter(|platform| platform.os != "unknown").collect()
+        let offered = self.manifests.iter().filter(|entry| !entry.is_attestation());
+        offered.filter_map(|entry| entry.platform.clone()).collect()
     }
 }
 

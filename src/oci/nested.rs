@@ -1,6 +1,6 @@
 //! Lists of images in lists of images: the image-spec lets an index list indexes, which may list more.
 
-use super::{Descriptor, Index, InvalidDocument, MediaType, Platform};
+use super::{Descriptor, Index, InvalidDocument, Platform};
 use std::collections::HashSet;
 
 /// How deep lists may be in each other. Digests allow no circle, but a chain may be as long as its author likes.
@@ -28,7 +28,7 @@ impl Nesting {
 impl Index {
     /// Whether it lists lists.
     pub fn is_nested(&self) -> bool {
-        self.manifests.iter().any(is_list)
+        self.manifests.iter().any(Descriptor::is_list)
     }
 
     /// This list with what the lists in it list in their place, each once. `read` reads such a list; one that it has not, or that
@@ -45,7 +45,7 @@ impl Index {
         let mut rest: Vec<(Descriptor, usize)> = self.manifests.iter().rev().map(|entry| (entry.clone(), 1)).collect();
         while let Some((entry, depth)) = rest.pop() {
             let serves = |platform: &Platform| wanted.is_none_or(|wanted| wanted.distance_to(platform).is_some());
-            if !is_list(&entry) || !entry.platform.as_ref().is_none_or(serves) {
+            if !entry.is_list() || !entry.platform.as_ref().is_none_or(serves) {
                 flat.manifests.push(entry);
                 continue;
             }
@@ -66,13 +66,9 @@ impl Index {
     }
 }
 
-fn is_list(entry: &Descriptor) -> bool {
-    let attestation = entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
-    !attestation && entry.kind().is_ok_and(MediaType::is_index)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::MediaType;
     use super::*;
 
     fn entry(kind: MediaType, text: &str, platform: Option<&str>) -> Descriptor {

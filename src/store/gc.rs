@@ -434,6 +434,7 @@ fn tree_size(path: &Path) -> u64 {
     };
     disk_size(path) + fs::read_dir(path).into_iter().flatten().flatten().map(below).sum::<u64>()
 }
+
 /// The file at `path` where it begins as a document does and is not too large for one.
 fn read_json(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = fs::File::open(path)?;

@@ -161,9 +161,7 @@ impl Store {
     fn present_manifests(&self, index: &Index) -> StoreResult<Vec<Descriptor>> {
         let mut present = Vec::new();
         for entry in &self.flat(index)?.manifests {
-            let image = entry.kind().is_ok_and(MediaType::is_manifest);
-            let attestation = entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
-            if image && !attestation && self.blob_size(&entry.digest)?.is_some() {
+            if entry.is_image() && self.blob_size(&entry.digest)?.is_some() {
                 present.push(entry.clone());
             }
         }

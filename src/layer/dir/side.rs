@@ -45,9 +45,10 @@ struct State {
 }
 
 impl State {
-    fn new(records: HashMap<LocalIno, SideRecord>, log: File, text: &str) -> Self {
+    fn new(records: HashMap<LocalIno, SideRecord>, log: File, text: &str) -> io::Result<Self> {
         let torn = !text.is_empty() && !text.ends_with('\n');
-        Self { records, log, end: text.len() as u64, torn, gone: Vec::new() }
+        let end = log.metadata()?.len();
+        Ok(Self { records, log, end, torn, gone: Vec::new() })
     }
 
     /// Writes a line, behind those that could not be written before. When it fails nothing of it stays.
@@ -89,8 +90,7 @@ impl SideTable {
             }
         }
         let log = File::options().append(true).open(path)?;
-        let mut state = State::new(records, log, &text);
-        state.end = state.log.metadata()?.len();
+        let state = State::new(records, log, &text)?;
         Ok(Self { path: path.to_owned(), state: Mutex::new(state) })
     }
 
@@ -104,7 +104,7 @@ impl SideTable {
         let mut bytes = Vec::new();
         (&log).read_to_end(&mut bytes)?;
         let text = String::from_utf8_lossy(&bytes);
-        let state = State::new(records_of(&text), log, &text);
+        let state = State::new(records_of(&text), log, &text)?;
         Ok(Some(Self { path: path.to_owned(), state: Mutex::new(state) }))
     }
 

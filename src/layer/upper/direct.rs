@@ -79,19 +79,20 @@ impl Direct {
         length - length % ALIGN
     }
 
-    /// Writes `data` to `file`, which was opened with `O_DIRECT`; returns how many bytes were written before the file system refused.
+    /// Writes `data` to `file`, which was opened with `O_DIRECT`; returns how many bytes it took: the rest is
+    /// for the page cache.
     pub(super) fn write(&self, file: &OwnedFd, offset: u64, data: &[u8]) -> io::Result<usize> {
         let (written, elapsed) = BUFFER.with_borrow_mut(|buffer| {
             let aligned = copy_aligned(buffer, data);
             let begin = Instant::now();
             self.under_way.fetch_add(1, Ordering::Relaxed);
-            let written = write_blocks(file, offset, aligned);
+            let written = rustix::io::retry_on_intr(|| rustix::io::pwrite(file, aligned, offset));
             // Each waited for the others: they lock the file.
             let writers = self.under_way.fetch_sub(1, Ordering::Relaxed);
             (written, begin.elapsed() / writers.max(1))
         });
         let written = match written {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            Err(Errno::INVAL) => {
                 self.refuse();
                 return Ok(0);
             }
@@ -118,23 +119,6 @@ fn copy_aligned<'a>(buffer: &'a mut Vec<u8>, data: &[u8]) -> &'a [u8] {
     buffer.resize(margin, 0);
     buffer.extend_from_slice(data);
     buffer.get(margin..).unwrap_or_default()
-}
-
-/// Writes whole blocks; fewer when the file system takes a part that is none.
-fn write_blocks(file: &OwnedFd, offset: u64, blocks: &[u8]) -> io::Result<usize> {
-    let mut done = 0;
-    while let Some(rest) = blocks.get(done..).filter(|rest| !rest.is_empty()) {
-        match rustix::io::pwrite(file, rest, offset + done as u64) {
-            Ok(0) => return Err(io::Error::from_raw_os_error(libc::EIO)),
-            Ok(written) => done += written,
-            Err(Errno::INTR) => continue,
-            Err(error) => return Err(error.into()),
-        }
-        if !done.is_multiple_of(ALIGN) {
-            break;
-        }
-    }
-    Ok(done)
 }
 
 /// Whether `file` says what a direct write to it has to be aligned to, and [`ALIGN`] is a multiple (`STATX_DIOALIGN`, Linux 6.1).

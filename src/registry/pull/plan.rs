@@ -95,11 +95,7 @@ impl Making<'_> {
         let mut filled = index.clone();
         let chosen: Vec<&Descriptor> = if self.options.all_platforms {
             filled = self.flattened(index, None)?;
-            let is_image = |entry: &&Descriptor| {
-                let known = entry.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
-                known && entry.kind().is_ok_and(MediaType::is_manifest)
-            };
-            filled.manifests.iter().filter(is_image).collect()
+            filled.manifests.iter().filter(|entry| entry.is_image()).collect()
         } else {
             // What cannot be read is no reason not to take what is there by its own word.
             if filled.select(wanted).is_none() {

@@ -76,8 +76,7 @@ pub(super) fn all_images(store: &Store, image: &ImageRecord) -> Result<Vec<Image
     let ManifestKind::Index(index) = store.read_target(&image.target)? else { return Ok(vec![image.clone()]) };
     let mut images = Vec::new();
     for entry in &store.flat(&index)?.manifests {
-        let attestation = entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
-        if attestation || !entry.kind().is_ok_and(MediaType::is_manifest) {
+        if !entry.is_image() {
             continue;
         }
         if store.blob_size(&entry.digest)?.is_none() {
@@ -101,14 +100,10 @@ pub(super) fn index(
     let ManifestKind::Index(mut index) = store.read_target(&image.target)? else {
         return Ok((image.target.clone(), bytes));
     };
-    let is_image = |entry: &&mut Descriptor| {
-        let attestation = entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
-        !attestation && entry.kind().is_ok_and(MediaType::is_manifest)
-    };
     // Lists in it go: few registries and tools take such.
     let mut changed = index.is_nested();
     index = store.flat(&index)?;
-    for (entry, one) in index.manifests.iter_mut().filter(is_image).zip(planned) {
+    for (entry, one) in index.manifests.iter_mut().filter(|entry| entry.is_image()).zip(planned) {
         if entry.digest != one.descriptor.digest {
             changed = true;
             entry.digest = one.descriptor.digest;
@@ -118,7 +113,7 @@ pub(super) fn index(
     }
     // Attestations speak of manifests by digest and are not in the store.
     let before = index.manifests.len();
-    index.manifests.retain(|entry| entry.platform.as_ref().is_none_or(|platform| platform.os != "unknown"));
+    index.manifests.retain(|entry| !entry.is_attestation());
     if !changed && index.manifests.len() == before {
         return Ok((image.target.clone(), bytes));
     }
