@@ -136,6 +136,33 @@ impl Operation {
     pub(crate) fn is_complete(&self) -> bool {
         !matches!(self, Self::Hold(..) | Self::WriteHeld(..) | Self::TruncateHeld(..))
     }
+
+    /// The parts that a server which is killed does one after the other: a write goes page by page.
+    pub(crate) fn steps(&self, root: &Path) -> Vec<Self> {
+        match self {
+            Self::Write(path, offset, byte, length) => pages(*offset, *length)
+                .map(|(offset, length)| Self::Write(path.clone(), offset, *byte, length))
+                .collect(),
+            Self::Append(path, byte, length) => {
+                let end = std::fs::metadata(root.join(path)).map_or(0, |found| found.len());
+                pages(end, *length).map(|(_, length)| Self::Append(path.clone(), *byte, length)).collect()
+            }
+            whole => vec![whole.clone()],
+        }
+    }
+}
+
+/// The range `offset..offset + length` cut at the ends of pages.
+fn pages(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize)> {
+    const PAGE: u64 = 4096;
+    let end = offset + length as u64;
+    let mut from = offset;
+    std::iter::from_fn(move || {
+        let to = end.min((from / PAGE + 1) * PAGE);
+        let piece = (from < end).then(|| (from, usize::try_from(to - from).expect("less than a page")));
+        from = to;
+        piece
+    })
 }
 
 /// A tree that operations are applied to.

@@ -32,6 +32,8 @@ pub(crate) struct Scene {
     watchdog: Option<Watchdog>,
     guardian: Child,
     namespaces: Mutex<Vec<Child>>,
+    /// Held while a program is brought into the scene.
+    programs: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,7 @@ impl Scene {
         std::fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
         let guardian = guardian(&directory);
         let watchdog = Some(Watchdog::start(directory.clone(), guardian.id(), limit));
-        let scene = Self { directory, watchdog, guardian, namespaces: Mutex::default() };
+        let scene = Self { directory, watchdog, guardian, namespaces: Mutex::default(), programs: Mutex::default() };
         scene.make_homes();
         Some(scene)
     }
@@ -111,6 +113,8 @@ impl Scene {
     /// A copy (or another name) of `file` in the scene, where every user can reach and execute it.
     pub(crate) fn reachable(&self, file: &Path, name: &str) -> PathBuf {
         let there = self.directory.join("bin").join(name);
+        // One at a time: a copy over another name of the same file would empty it, for every test.
+        let _one = self.lock_programs();
         if !there.exists() && std::fs::hard_link(file, &there).is_err() {
             std::fs::copy(file, &there).expect("copy a program into the scene");
         }
@@ -183,6 +187,10 @@ impl Scene {
         let mut found = reap::processes(&self.directory, Some(self.guardian.id()));
         found.retain(|(pid, _)| !holders.contains(pid));
         found
+    }
+
+    fn lock_programs(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.programs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_namespaces(&self) -> std::sync::MutexGuard<'_, Vec<Child>> {

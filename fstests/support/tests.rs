@@ -171,3 +171,23 @@ fn missing_needs_are_named() {
     assert!(needs::find_program("no-such-program-of-layerfs").is_none());
     assert!(needs::find_program("sh").is_some());
 }
+
+/// A copy of a file over another name of it empties it: here, the program under test for all tests that follow.
+#[test]
+fn regression_a_program_brought_in_by_many_at_once_stays_whole() {
+    let Some(scene) = Scene::begin(&[]) else { return };
+    let program = scene.path("program");
+    std::fs::write(&program, "#!/bin/true\n").unwrap();
+    for round in 0..200 {
+        let ready = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    ready.wait();
+                    scene.reachable(&program, &format!("name{round}"));
+                });
+            }
+        });
+    }
+    assert_eq!(std::fs::read(&program).unwrap(), b"#!/bin/true\n");
+}
