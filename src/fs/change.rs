@@ -3,14 +3,18 @@
 use super::copy_up::{Want, may_wait};
 use super::{Attr, FsError, FsResult, LayerFs};
 use crate::layer::upper::{Changes, SetTime, Upper, XattrMode};
-use crate::model::{FileKind, Meta};
+use crate::model::{FileKind, Meta, Timestamp};
 use crate::sys::Caller;
 use crate::union::{Ino, LocalIno};
 use rustix::fs::FallocateFlags;
+use std::time::Duration;
 
 const ACLS: &[u8] = b"system.posix_acl_";
 const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+
+/// The clock of files advances in ticks, of 10 ms at the most (`CONFIG_HZ`).
+const A_TICK: Duration = Duration::from_millis(10);
 
 /// What is known of a write beside its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,12 +27,18 @@ pub struct Write {
 }
 
 impl LayerFs {
-    /// Changes attributes of `ino`. `unprivileged`, who does so without the rights of root: a change of size or owner takes setuid,
-    /// setgid and capabilities with it.
-    pub fn setattr(&self, ino: Ino, changes: &Changes, unprivileged: Option<Caller>) -> FsResult<Attr> {
+    /// Changes attributes of `ino`. `told`, when its status was last changed by what the kernel knows, if it says so. `unprivileged`, who
+    /// does so without the rights of root: a change of size or owner takes setuid, setgid and capabilities with it.
+    pub fn setattr(
+        &self,
+        ino: Ino,
+        changes: &Changes,
+        told: Option<Timestamp>,
+        unprivileged: Option<Caller>,
+    ) -> FsResult<Attr> {
         let writable = self.writable()?;
         let before = self.getattr(ino)?;
-        if self.changes_nothing(ino, &before.meta, changes) {
+        if self.changes_nothing(ino, &before.meta, changes, told) {
             return Ok(before);
         }
         let kind = before.meta.kind;
@@ -55,18 +65,24 @@ impl LayerFs {
         self.getattr(ino)
     }
 
-    /// Whether only times are set, to what they are, on an object that is not in the upper or has no name any more: so the
-    /// kernel's own cache flushes them before it links, renames or unlinks.
-    fn changes_nothing(&self, ino: Ino, meta: &Meta, changes: &Changes) -> bool {
+    /// Whether only times are set, to what they are: so the kernel's own cache flushes them before it links, renames or unlinks, and
+    /// after that. Setting them again would change the time of the last change of status, which the object has to keep unless it is
+    /// in the upper and that time is told as well.
+    pub(super) fn changes_nothing(&self, ino: Ino, meta: &Meta, changes: &Changes, told: Option<Timestamp>) -> bool {
         let Changes { permissions: None, uid: None, gid: None, size: None, atime, mtime } = *changes else {
             return false;
         };
         let same = |wanted: Option<SetTime>, is| wanted.is_none_or(|time| time == SetTime::At(is));
-        let in_upper = self.writable.as_ref().is_some_and(|writable| match self.directories.get(ino) {
+        if !same(atime, meta.atime) || !same(mtime, meta.mtime) {
+            return false;
+        }
+        let Some(writable) = &self.writable else { return true };
+        let in_upper = match self.directories.get(ino) {
             Some(directory) => super::writable::upper_of(&directory.made().sources).is_some(),
             None => writable.local(ino).is_some(),
-        });
-        !in_upper && same(atime, meta.atime) && same(mtime, meta.mtime)
+        };
+        // The change that the kernel tells of has been made below by now, at about the same time.
+        !in_upper || writable.kernel_keeps_times() && told.is_some_and(|told| told.is_soon_after(meta.ctime, A_TICK))
     }
 
     /// Sets the extended attribute `name` of `ino`. `unprivileged`, who does so without the rights of root: whoever is not in the

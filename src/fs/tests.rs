@@ -1,6 +1,7 @@
 //! The filesystem over layers in memory.
 
 use super::*;
+use crate::model::Timestamp;
 use crate::union::{Follow, Layer, MemLayer};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -174,7 +175,7 @@ fn what_the_kernel_forgot_is_found_again() {
     // A copy of metadata that was moved away from where its data are.
     let moved = known("a/moved");
     let changes = Changes { permissions: Some(0o600), ..Changes::default() };
-    fs.setattr(moved[1], &changes, None).unwrap();
+    fs.setattr(moved[1], &changes, None, None).unwrap();
     fs.rename(moved[0], b"moved", b[0], b"here", RenameMode::Replace).unwrap();
     forget(&moved);
     let twice = known("b/here");
@@ -202,7 +203,6 @@ fn a_file_whose_place_was_dropped_while_it_was_looked_up_is_found() {
 #[test]
 fn times_of_writes_are_kept_for_a_kernel_that_keeps_them() {
     use crate::layer::upper::{Changes, SetTime};
-    use crate::model::Timestamp;
     let base = tempfile::tempdir().unwrap();
     std::fs::create_dir(base.path().join("lower")).unwrap();
     std::fs::write(base.path().join("lower/f"), "data").unwrap();
@@ -212,11 +212,35 @@ fn times_of_writes_are_kept_for_a_kernel_that_keeps_them() {
     let changes = Changes { mtime: Some(SetTime::At(long_ago)), ..Changes::default() };
     let change = |keeps: bool| {
         fs.set_kernel_keeps_times(keeps);
-        fs.setattr(file, &changes, None).unwrap();
+        fs.setattr(file, &changes, None, None).unwrap();
         let written = fs.write(file, 0, b"D", Write { unprivileged: None, cached: true });
         written.and_then(|()| fs.fallocate(file, rustix::fs::FallocateFlags::empty(), (0, 100), None)).unwrap();
         fs.getattr(file).unwrap().meta.mtime
     };
     assert_eq!(change(true), long_ago);
     assert_ne!(change(false), long_ago);
+}
+
+#[test]
+fn times_that_are_flushed_are_set_unless_they_are_there() {
+    use crate::layer::upper::{Changes, SetTime};
+    let base = tempfile::tempdir().unwrap();
+    std::fs::create_dir(base.path().join("lower")).unwrap();
+    let fs = writable_over(base.path());
+    std::fs::write(base.path().join("upper/f"), "data").unwrap();
+    let file = walk(&fs, "f");
+    let meta = || fs.getattr(file).unwrap().meta;
+    let before = meta();
+    let changes = |mtime| Changes { mtime: Some(SetTime::At(mtime)), ..Changes::default() };
+    let is_there = |mtime, told| fs.changes_nothing(file, &before, &changes(mtime), told);
+    let later = Timestamp { seconds: before.ctime.seconds + 1, ..before.ctime };
+    assert!(!is_there(before.mtime, Some(before.ctime)), "whoever asks keeps no times");
+    fs.set_kernel_keeps_times(true);
+    assert!(is_there(before.mtime, Some(before.ctime)));
+    assert!(is_there(before.mtime, Some(Timestamp::from_seconds(5))));
+    assert!(!is_there(before.mtime, Some(later)), "its status was changed later");
+    assert!(!is_there(before.mtime, None), "nobody told when its status was changed");
+    assert!(!is_there(later, Some(before.ctime)));
+    fs.setattr(file, &changes(later), Some(before.ctime), None).unwrap();
+    assert_eq!(meta().mtime, later);
 }

@@ -5,7 +5,7 @@ use super::attr::{GENERATION, View, file_type, negative};
 use super::capabilities::{OpenMode, Wishes, negotiate};
 use super::change::{attributes, empty, outcome};
 use super::counters::{Counters, Operation};
-use super::incoming::{caller, changes, creator, new_node, rename_mode, unprivileged, xattr_mode};
+use super::incoming::{caller, changes, creator, new_node, rename_mode, timestamp, unprivileged, xattr_mode};
 use super::ioctl;
 use super::lost::Lost;
 use super::push::Pushes;
@@ -84,10 +84,7 @@ impl Adapter {
     }
 
     fn reply_empty(&self, done: Result<(), Errno>, reply: ReplyEmpty) {
-        match done {
-            Ok(()) => reply.ok(),
-            Err(errno) => reply.error(errno),
-        }
+        empty(reply)(done);
         self.spinner.wait();
     }
 
@@ -274,7 +271,7 @@ impl Filesystem for Adapter {
         size: Option<u64>,
         atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
-        _ctime: Option<SystemTime>,
+        ctime: Option<SystemTime>,
         _handle: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
@@ -288,6 +285,7 @@ impl Filesystem for Adapter {
         }
         let changes = changes(mode, (uid, gid), size, (atime, mtime));
         let (caller, unprivileged) = (caller(request), unprivileged(request));
+        let told = ctime.map(timestamp);
         let begins = changes == Changes::default();
         let set = move |fs: &LayerFs| {
             if begins {
@@ -295,7 +293,7 @@ impl Filesystem for Adapter {
                 // says so is not handed on (fuse_setattr in fs/fuse/dir.c). It keeps the mode of the answer.
                 return fs.drop_set_ids(Ino(ino.0), caller);
             }
-            fs.setattr(Ino(ino.0), &changes, unprivileged)
+            fs.setattr(Ino(ino.0), &changes, told, unprivileged)
         };
         // What has only begun is not to be kept.
         let timeout = if begins { Duration::ZERO } else { self.view.timeout };
@@ -342,6 +340,12 @@ impl Filesystem for Adapter {
         _flags: i32,
         reply: ReplyCreate,
     ) {
+        if self.open_mode == OpenMode::ZeroMessage {
+            // Asked once: from then on the kernel makes files by MKNOD, and has nothing to release when they are closed.
+            self.counters.count(Operation::Create);
+            reply.error(Errno::ENOSYS);
+            return self.spinner.wait();
+        }
         let new = NewObject { kind: NewKind::File, permissions: mode & 0o7777, creator: creator(request, umask) };
         match self.call(Operation::Create, parent.0, || self.fs.create(Ino(parent.0), name.as_bytes(), &new)) {
             Ok(attr) => {

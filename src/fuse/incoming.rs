@@ -16,7 +16,8 @@ pub(super) fn set_time(time: TimeOrNow) -> SetTime {
     }
 }
 
-fn timestamp(time: SystemTime) -> Timestamp {
+/// A time as it is handed in, of before 1970 as well.
+pub(super) fn timestamp(time: SystemTime) -> Timestamp {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => Timestamp { seconds: after.as_secs() as i64, nanoseconds: after.subsec_nanos() },
         Err(before) => {

@@ -1,5 +1,7 @@
 //! What stat tells of an object.
 
+use std::time::Duration;
+
 /// The type of a filesystem object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileKind {
@@ -66,6 +68,12 @@ impl Timestamp {
     /// `seconds` after the epoch.
     pub fn from_seconds(seconds: i64) -> Self {
         Self { seconds, nanoseconds: 0 }
+    }
+
+    /// Whether it is no later than `earlier` and as long as `within`.
+    pub fn is_soon_after(self, earlier: Self, within: Duration) -> bool {
+        let nanoseconds = |time: Self| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds);
+        nanoseconds(self) <= nanoseconds(earlier) + i128::try_from(within.as_nanos()).unwrap_or(i128::MAX / 2)
     }
 }
 

@@ -112,7 +112,7 @@ impl OwnershipSink for Owners {
     fn set_owner(&self, node: BorrowedFd<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<(), Errno> {
         let ino = self.ino(&rustix::fs::fstat(node)?)?;
         let changes = Changes { uid, gid, ..Changes::default() };
-        self.fs.setattr(ino, &changes, None).map(drop).map_err(|error| number(&error))
+        self.fs.setattr(ino, &changes, None, None).map(drop).map_err(|error| number(&error))
     }
 
     fn make_device(
