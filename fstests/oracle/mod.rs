@@ -9,14 +9,16 @@
 //! afterwards is left out, for it does not read our index. Left out as well, because the two differ and are meant to
 //! (docs/semantics.md): descriptors opened for reading before a copy-up.
 
+mod layers;
+mod live;
 pub(crate) mod operations;
 
 use crate::support::manifest::escape;
 use crate::support::tree::{self, Notation};
 use crate::support::{Image, Manifest, Need, Rules, Scene};
+use layers::{Contents, Layers};
 use operations::{NAMES, Operation, Outcome, Random, Subject, random_operation};
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,8 +51,8 @@ struct Mode {
     notation: Notation,
     /// Threads that work at the same time, each on names of its own.
     threads: usize,
-    /// The layers have hard links, which the kernel keeps whole with its index.
-    hard_links: bool,
+    /// Of the layers; hard links in them the kernel keeps whole with its index.
+    contents: Contents,
 }
 
 const PLAIN: Mode = Mode {
@@ -60,7 +62,7 @@ const PLAIN: Mode = Mode {
     kernel_options: ",index=off,redirect_dir=follow,metacopy=off",
     notation: Notation::Trusted,
     threads: 1,
-    hard_links: false,
+    contents: Contents::Plain,
 };
 const REDIRECTING: Mode = Mode {
     name: "redirecting",
@@ -72,7 +74,7 @@ const INDEXED: Mode = Mode {
     name: "indexed",
     options: ",dev,redirect_dir=on,metacopy=on,index=on",
     kernel_options: ",index=on,redirect_dir=on,metacopy=on",
-    hard_links: true,
+    contents: Contents::Linked,
     ..PLAIN
 };
 const INDEXED_IMAGE: Mode = Mode { name: "indexed-image", lowers: Lowers::Image, options: "dev", ..INDEXED };
@@ -80,78 +82,6 @@ const IMAGE: Mode = Mode { name: "image", lowers: Lowers::Image, options: "dev",
 const TWO: Mode = Mode { name: "two", threads: 2, ..REDIRECTING };
 const NAMESPACE: Mode =
     Mode { name: "namespace", options: "", kernel_options: ",userxattr", notation: Notation::User, ..PLAIN };
-
-/// Random lower layers, each over those before. A whiteout stands only over something: in a directory that no other layer has,
-/// the kernel would list it.
-#[derive(Debug, Default)]
-struct Layers {
-    /// What the layers so far show, and whether it is a directory.
-    visible: BTreeMap<String, bool>,
-    text: String,
-    /// Objects of this layer that hard links may lead to; none where there shall be no hard links.
-    targets: Option<Vec<String>>,
-}
-
-impl Layers {
-    /// The text of one more layer.
-    fn next(&mut self, random: &mut Random) -> String {
-        self.targets.iter_mut().for_each(Vec::clear);
-        for name in NAMES {
-            self.object(random, name, true, 2);
-        }
-        std::mem::take(&mut self.text)
-    }
-
-    fn object(&mut self, random: &mut Random, path: &str, merged: bool, depth: u32) {
-        let owner = random.below(3) * 1000;
-        let time = 1_500_000_000 + random.below(100_000_000);
-        let over = merged.then(|| self.visible.get(path).copied()).flatten();
-        let target = match &self.targets {
-            Some(targets) if !targets.is_empty() && random.below(4) == 0 => Some(random.pick(targets).clone()),
-            _ => None,
-        };
-        let line = match random.below(if over.is_some() { 14 } else { 12 }) {
-            0..8 if target.is_some() => format!("hard {path} =>{}", target.unwrap_or_default()),
-            0..4 => return,
-            4..6 => {
-                let size = random.below(3) * 3000;
-                format!("file {path} #{size} 0644 {owner}:{owner} @{time}.5 +user.one=low")
-            }
-            6 => format!("link {path} ->none/b 0:{owner} @{time}"),
-            7 => format!("fifo {path} 0600 {owner}:0 @{time}"),
-            12..14 => format!("whiteout {path}"),
-            _ => {
-                let opaque = over == Some(true) && random.below(5) == 0;
-                let merged = over == Some(true) && !opaque;
-                if !merged {
-                    self.hide(path);
-                }
-                self.visible.insert(path.to_owned(), true);
-                writeln!(self.text, "dir {path} 0755 {owner}:{owner} @{time}.25").expect("a string");
-                if opaque {
-                    writeln!(self.text, "opaque {path}").expect("a string");
-                }
-                if depth > 0 {
-                    for name in NAMES {
-                        self.object(random, &format!("{path}/{name}"), merged, depth - 1);
-                    }
-                }
-                return;
-            }
-        };
-        self.hide(path);
-        if !line.starts_with("whiteout") {
-            self.targets.iter_mut().for_each(|targets| targets.push(path.to_owned()));
-            self.visible.insert(path.to_owned(), false);
-        }
-        writeln!(self.text, "{line}").expect("a string");
-    }
-
-    fn hide(&mut self, path: &str) {
-        let below = format!("{path}/");
-        self.visible.retain(|name, _| name != path && !name.starts_with(&below));
-    }
-}
 
 /// The directories of one sequence.
 pub(crate) struct Stage<'a> {
@@ -166,7 +96,7 @@ impl<'a> Stage<'a> {
     fn new(scene: &'a Scene, mode: Mode, name: &str, random: &mut Random) -> Self {
         let base = scene.dir(name);
         let mut lowers = Vec::new();
-        let mut layers = Layers { targets: mode.hard_links.then(Vec::new), ..Layers::default() };
+        let mut layers = Layers::new(mode.contents);
         let mut image = Image::new();
         for layer in 0..3 {
             let path = scene.dir(format!("{name}/lower{layer}"));
@@ -175,7 +105,8 @@ impl<'a> Stage<'a> {
             tree::to_directory(&tree::parse(&text), &path, mode.notation);
             lowers.insert(0, path);
         }
-        for part in ["upper", "work", "upper2", "work2", "mnt", "kernel"] {
+        // Paths that lead out of a mount find the same there: directories of their own.
+        for part in ["upper", "work", "upper2", "work2", "mnt/x/x/x/y", "kernel/x/x/x/y"] {
             scene.dir(format!("{name}/{part}"));
         }
         if mode.lowers == Lowers::Image {
@@ -186,7 +117,12 @@ impl<'a> Stage<'a> {
     }
 
     pub(crate) fn mount_point(&self) -> PathBuf {
-        self.base.join("mnt")
+        self.base.join("mnt/x/x/x/y")
+    }
+
+    /// Where the kernel's is mounted.
+    fn kernel_point(&self) -> PathBuf {
+        self.base.join("kernel/x/x/x/y")
     }
 
     /// The upper and the workdir of layerfs.
@@ -220,7 +156,7 @@ impl<'a> Stage<'a> {
 
     /// Mounts the kernel's overlayfs over the lowers: with the upper of layerfs, or another.
     pub(crate) fn mount_kernel(&self, ours: bool) -> PathBuf {
-        let at = self.base.join("kernel");
+        let at = self.kernel_point();
         let own = (self.base.join("upper2"), self.base.join("work2"));
         let changes = if ours { self.changes() } else { own };
         let options = format!("{}{}", self.options(changes), self.mode.kernel_options);
@@ -229,7 +165,7 @@ impl<'a> Stage<'a> {
     }
 
     pub(crate) fn unmount_kernel(&self) {
-        unmount(self.scene, &self.base.join("kernel"));
+        unmount(self.scene, &self.kernel_point());
     }
 }
 
@@ -318,7 +254,7 @@ pub(crate) fn same(what: &str, one: &Manifest, two: &Manifest, rules: &Rules) ->
 }
 
 fn compare_trees(scene: &Scene, stage: &Stage<'_>, linked: &BTreeSet<u64>) -> Result<(), String> {
-    let (at, kernel) = (stage.mount_point(), stage.base.join("kernel"));
+    let (at, kernel) = (stage.mount_point(), stage.kernel_point());
     let ours = Manifest::of(&at);
     let mut live = Rules { without: vec!["mtime"], ..Rules::default() };
     // Writes to setuid files bypass the page cache, and the kernel shows its own time of them until it forgets the file.

@@ -305,7 +305,7 @@ impl Subject {
 }
 
 /// What stat says, but for times and what means nothing of a directory.
-fn describe(stat: &rustix::fs::Stat) -> String {
+pub(super) fn describe(stat: &rustix::fs::Stat) -> String {
     let owner = format!("{:o} {}:{} {:x}", stat.st_mode, stat.st_uid, stat.st_gid, stat.st_rdev);
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         return owner;
@@ -313,6 +313,6 @@ fn describe(stat: &rustix::fs::Stat) -> String {
     format!("{owner} size {} links {}", stat.st_size, stat.st_nlink)
 }
 
-fn checksum(content: &[u8]) -> u64 {
+pub(super) fn checksum(content: &[u8]) -> u64 {
     content.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -119,13 +119,15 @@ fn rule_18_changes_take_privileges_away() {
     );
 }
 
-/// Copied up in one piece and by metadata alone, capabilities stay: they go with a change of owner, which a copy is not.
+/// Copied up in one piece, by metadata alone, and when the data come after these, capabilities stay: they go with a change of owner and
+/// with a write, which a copy is not.
 #[test]
 fn regression_capabilities_survive_a_copy_up() {
     compare(
         "touch -c -d @5 cap; getfattr -n security.capability -e hex cap; cp cap copy; mv cap moved
         getfattr -n security.capability -e hex moved; ln f link; setfattr -n user.x -v 1 moved
-        getfattr -n security.capability -e hex moved; echo end",
+        getfattr -n security.capability -e hex moved; chattr +A moved; getfattr -n security.capability -e hex moved
+        python3 -c 'import os; os.close(os.open(\"moved\", os.O_RDWR))'; getfattr -n security.capability -e hex moved; echo end",
     );
 }
 

@@ -47,7 +47,7 @@ pub enum XattrMode {
     Replace,
 }
 
-const CAPABILITY: &str = "security.capability";
+pub(super) const CAPABILITY: &str = "security.capability";
 
 impl Upper {
     /// Changes attributes of `ino`.

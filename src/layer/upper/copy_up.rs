@@ -4,7 +4,7 @@
 //! holes. Copied data are on the disk before the copy appears: after a power loss it must not be an empty file where the
 //! lower one was.
 
-use super::attributes::{SetTime, timespec};
+use super::attributes::{CAPABILITY, Changes, SetTime, timespec};
 use super::create::{NewKind, make};
 use super::names::{Place, link};
 use super::probe::remove;
@@ -189,19 +189,32 @@ impl Upper {
         Ok(())
     }
 
-    /// Puts the whole data into a metadata-only copy.
+    /// Puts the whole data into a metadata-only copy. Writing takes capabilities away, and set-ids too where the server is root of a user
+    /// namespace only: they are the copy's, and come back.
     pub fn complete_data(&self, local: LocalIno, data: (&dyn Layer, LocalIno), length: u64) -> LayerResult<()> {
         let fd = self.data(local)?;
-        let times = self.tree.meta(local)?;
+        let object = self.tree.object(local)?;
+        let before = self.tree.meta(local)?;
+        let capability =
+            object.xattr(CAPABILITY.as_bytes()).map_err(|source| self.failed("read capabilities", source))?;
         self.copy_data(data, &fd, length)?;
+        if before.permissions & 0o6000 != 0 {
+            let permissions = Some(u32::from(before.permissions));
+            self.set_attributes(local, before.kind, &Changes { permissions, ..Changes::default() })?;
+        }
+        if let Some(capability) = capability {
+            match object.set_xattr(CAPABILITY.as_bytes(), &capability, XattrFlags::empty()) {
+                Err(Errno::PERM | Errno::OPNOTSUPP) if self.may_be_lost(CAPABILITY.as_bytes()) => {}
+                restored => restored.map_err(|error| self.failed("restore capabilities", error.into()))?,
+            }
+        }
         if !self.volatile && length > 0 {
             rustix::fs::fsync(&fd).map_err(|error| self.failed("sync a copy", error.into()))?;
         }
-        let object = self.tree.object(local)?;
         let restored = super::attributes::set_times(
             &object,
-            Some(super::SetTime::At(times.atime)),
-            Some(super::SetTime::At(times.mtime)),
+            Some(super::SetTime::At(before.atime)),
+            Some(super::SetTime::At(before.mtime)),
         );
         restored.map_err(|source| self.failed("restore times", source))?;
         self.clear_metacopy(local)
