@@ -106,3 +106,43 @@ fn an_image_without_its_configuration_goes_on_request() {
     scene.layerfs(["load", "layout"]).ok();
     assert_clean(&scene);
 }
+
+/// A PAX header of more than a mebibyte, which only who asks for it lets in.
+#[test]
+fn regression_what_was_let_in_by_a_limit_is_sound() {
+    let Some(scene) = Scene::begin(&[]) else { return };
+    let value = "x".repeat(2 << 20);
+    let length = (0..20)
+        .map(|digits| value.len() + " comment=\n".len() + digits)
+        .find(|length| length.to_string().len() + value.len() + " comment=\n".len() == *length);
+    let record = format!("{} comment={value}\n", length.expect("a length"));
+    let mut tar = header("pax", record.len(), b'x');
+    tar.extend(record.as_bytes());
+    tar.resize(tar.len().next_multiple_of(512), 0);
+    tar.extend(header("file", 0, b'0'));
+    tar.extend([0; 1024]);
+    let file = scene.path("large.tar");
+    std::fs::write(&file, tar).unwrap();
+    scene.layerfs(["import"]).arg(&file).arg("large:1").output().fails(1, &["--limit"]);
+    scene.layerfs(["import", "--limit", "pax-header=4000000"]).arg(&file).arg("large:1").ok();
+    assert_clean(&scene);
+    let described = scene.layerfs(["inspect", "large:1"]).ok().json();
+    std::fs::remove_file(described[0]["Layers"][0]["Toc"].as_str().expect("a path")).unwrap();
+    scene.layerfs(["ls", "large:1"]).ok();
+}
+
+/// A header of ustar.
+fn header(name: &str, size: usize, kind: u8) -> Vec<u8> {
+    let mut block = vec![0; 512];
+    let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, name.as_bytes());
+    put(100, b"0000644\x000000000\x000000000\0");
+    put(124, format!("{size:011o}\0").as_bytes());
+    put(136, b"00000000000\0");
+    put(148, b"        ");
+    put(156, &[kind]);
+    put(257, b"ustar\x0000");
+    let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    block
+}

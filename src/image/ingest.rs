@@ -39,6 +39,14 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// No limits: for what the store let in before, under limits that somebody chose.
+    pub(super) fn none() -> Self {
+        let expansion = ExpansionLimit { ratio: u64::MAX, free: u64::MAX };
+        Self { manifest: crate::oci::DOCUMENT_MAX, tar: tar::Limits::none(), expansion }
+    }
+}
+
 /// What is known of a layer before it is read. Whatever is given is verified.
 #[derive(Debug, Clone, Default)]
 pub struct Expected {

@@ -90,7 +90,7 @@ pub(super) fn table_of(store: &Store, diff_id: &Digest) -> ImageResult<Vec<u8>> 
     let path = store.blob_path(diff_id);
     let open = || Ok((File::open(&path)?, std::fs::metadata(&path)?.len()));
     let (file, size) = open().map_err(|source| StoreError::Io { path: path.clone(), source })?;
-    let limits = tar::Limits::default();
+    let limits = tar::Limits::none();
     let tar_error = |source| ImageError::Tar { layer: layer(), source };
     let mut builder = toc::Builder::new(limits.clone());
     let mut reader = tar::Reader::seekable(file, limits);
@@ -114,7 +114,7 @@ pub(super) fn rebuild_tar(session: &Session, layer: &LayerRecord, progress: &dyn
         let path = session.store().blob_path(&blob.0);
         let mut file = File::open(&path).map_err(|source| StoreError::Io { path, source })?;
         let expected = Expected { blob: Some(blob), diff_id: Some(layer.diff_id), stored: true, ..Expected::default() };
-        return ingest_layer(session, &mut file, &expected, &Limits::default(), progress).map(drop);
+        return ingest_layer(session, &mut file, &expected, &Limits::none(), progress).map(drop);
     }
     Err(ImageError::LayerLost { diff_id: layer.diff_id })
 }

@@ -3,7 +3,6 @@
 use super::protocol::{Failure, Report, Trying, send};
 use super::spec::{Identity, Root, Spec, Task};
 use super::{Sandbox, SandboxError};
-use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
@@ -24,7 +23,10 @@ impl Task {
 
     fn perform(&self) -> Result<(), Failure> {
         match self {
-            Self::Remove(path) => remove(Path::new(path)),
+            Self::Remove(path) => {
+                let path = Path::new(path);
+                crate::sys::remove_tree(path).trying(|| format!("remove {}", path.display()))
+            }
             // Who has a single number has only files of that number.
             Self::Own { .. } if Identity::detect() == Identity::Single => Ok(()),
             Self::Own { path, uid, gid } => std::os::unix::fs::chown(Path::new(path), Some(*uid), Some(*gid))
@@ -40,28 +42,4 @@ pub(super) fn main(task: &Task, control: &OwnedFd) -> Result<i32, Failure> {
         send(control, &report, None).trying(|| "report the end".into())?;
     }
     Ok(0)
-}
-
-/// Removes a tree, whatever permissions its directories have. What is gone already is no error.
-fn remove(path: &Path) -> Result<(), Failure> {
-    let what = || format!("remove {}", path.display());
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            open_directories(path);
-            fs::remove_dir_all(path).trying(what)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.trying(what),
-    }
-}
-
-/// Lets the owner into every directory of a tree; what cannot be changed shows up when it is removed.
-fn open_directories(path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            open_directories(&entry.path());
-        }
-    }
 }

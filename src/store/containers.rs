@@ -80,7 +80,7 @@ impl Container {
     /// # Errors
     /// [`StoreError::ContainerBusy`] or [`StoreError::ContainerRuns`] when someone has it.
     pub fn lock(&self) -> StoreResult<ContainerLock> {
-        let lock = FileLock::try_exclusive(&self.dir.join("lock"))?;
+        let lock = FileLock::patiently_exclusive(&self.dir.join("lock"))?;
         let lock = lock.ok_or_else(|| self.busy())?;
         // Whoever ran it is gone: what a crash left behind would name a later mount a run.
         match fs::remove_file(self.dir.join(RUNNING)) {
@@ -216,7 +216,9 @@ fn make_container(dir: &Path, record: &ContainerRecord) -> StoreResult<()> {
     for path in [dir.to_owned(), dir.join("upper"), dir.join("work")] {
         fs::create_dir(&path).at(&path)?;
     }
-    write_record(dir, record)
+    write_record(dir, record)?;
+    // Its names have to be there when its own name is.
+    sync_dir(dir)
 }
 
 fn write_record(dir: &Path, record: &ContainerRecord) -> StoreResult<()> {
@@ -262,6 +264,26 @@ mod tests {
         store.remove_container("two").unwrap();
         assert!(store.containers().unwrap().is_empty());
         assert_eq!(fs::read_dir(store.path("stage")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn regression_whoever_looks_at_a_container_does_not_keep_it_from_being_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let container = store.create_container(&record("one")).unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        container.is_mounted().unwrap();
+                    }
+                });
+            }
+            let taken: Result<Vec<_>, _> = (0..2000).map(|_| container.lock().map(drop)).collect();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            taken.unwrap();
+        });
     }
 
     #[test]

@@ -5,6 +5,11 @@ use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
+use std::time::Duration;
+
+/// How long somebody who only looks has a lock, with much to spare, and how often one is met.
+const LOOK: Duration = Duration::from_millis(1);
+const LOOKS: usize = 20;
 
 /// Makes the names in `dir` durable.
 pub(super) fn sync_dir(dir: &Path) -> StoreResult<()> {
@@ -69,6 +74,31 @@ impl FileLock {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Self { _file: file })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error).at(path),
+        }
+    }
+
+    /// Takes the exclusive lock although others may be looking just now whether somebody has it; none when somebody does.
+    pub(super) fn patiently_exclusive(path: &Path) -> StoreResult<Option<Self>> {
+        for _ in 0..LOOKS {
+            if let Some(lock) = Self::try_exclusive(path)? {
+                return Ok(Some(lock));
+            }
+            std::thread::sleep(LOOK);
+        }
+        Self::try_exclusive(path)
+    }
+
+    /// Whether somebody has the lock. Nothing is made: whoever had it may be removing the file in this moment.
+    pub(super) fn is_taken(path: &Path) -> StoreResult<bool> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(false),
+            Err(error) => return Err(error).at(path),
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
             Err(error) => Err(error).at(path),
         }
     }

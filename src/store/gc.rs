@@ -6,10 +6,11 @@ use super::layout::Store;
 use super::leases::{LeaseRecord, is_held};
 use super::references::IndexEntry;
 use crate::oci::{DOCUMENT_MAX, Descriptor, Digest, ImageConfig, ManifestKind};
+use crate::sandbox::{Identity, Task};
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What `prune` removes.
@@ -385,42 +386,28 @@ impl Store {
     }
 }
 
+/// Removes all things that can be removed; the first failure is told when the others are gone.
 fn remove_items(freed: &Freed) -> StoreResult<()> {
-    for item in &freed.items {
-        match item {
-            Garbage::Image { .. } => {}
-            Garbage::Blob { path, .. } => {
-                remove_optional(path)?;
-            }
-            Garbage::Leftover { path, .. } => remove_tree(path)?,
-        }
-    }
-    Ok(())
-}
-
-/// Removes a file or a tree, whatever permissions its directories have. What is gone already is no error.
-pub(super) fn remove_tree(path: &Path) -> StoreResult<()> {
-    let remove = || {
-        if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+    let remove = |item: &Garbage| match item {
+        Garbage::Image { .. } => Ok(()),
+        Garbage::Blob { path, .. } => remove_optional(path).map(drop),
+        Garbage::Leftover { path, .. } => remove_tree(path),
     };
-    match remove() {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            open_directories(path);
-            remove().at(path)
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        result => result.at(path),
-    }
+    let failures: Vec<_> = freed.items.iter().filter_map(|item| remove(item).err()).collect();
+    failures.into_iter().next().map_or(Ok(()), Err)
 }
 
-/// Lets the owner into every directory of a tree; what cannot be changed shows up when it is removed.
-fn open_directories(path: &Path) {
-    let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            open_directories(&entry.path());
-        }
+/// Removes a file or a tree, however deep it is, whatever permissions its directories have and whichever of the user's numbers they
+/// belong to. What is gone already is no error.
+pub(super) fn remove_tree(path: &Path) -> StoreResult<()> {
+    let removed = crate::sys::remove_tree(path);
+    if removed.as_ref().is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+        && matches!(Identity::detect(), Identity::Ranges { .. })
+    {
+        // Commands in containers give files to subordinate numbers, over which only the root of such a container has power.
+        return Task::Remove(path.into()).carry_out(None).map_err(io::Error::other).at(path);
     }
+    removed.at(path)
 }
 
 fn disk_size(path: &Path) -> u64 {

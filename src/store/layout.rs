@@ -102,6 +102,11 @@ impl Store {
         Ok(bytes)
     }
 
+    /// Where processes put what is not finished. Nothing in it is anybody else's.
+    pub fn stage(&self) -> PathBuf {
+        self.root.join("stage")
+    }
+
     pub(super) fn path(&self, below: &str) -> PathBuf {
         self.root.join(below)
     }

@@ -80,8 +80,23 @@ fn read_live(path: &Path) -> StoreResult<Option<LeaseRecord>> {
 
 /// Whether a process holds the lock of a lease.
 pub(super) fn is_held(path: &Path) -> StoreResult<bool> {
-    if !path.exists() {
-        return Ok(false);
+    FileLock::is_taken(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_a_look_at_a_lease_that_goes_makes_nothing_and_fails_with_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let lease = dir.path().join("gone/lease");
+        assert!(!is_held(&lease).unwrap());
+        fs::create_dir(dir.path().join("gone")).unwrap();
+        assert!(!is_held(&lease).unwrap() && !lease.exists());
+        let lock = FileLock::try_exclusive(&lease).unwrap();
+        assert!(is_held(&lease).unwrap());
+        drop(lock);
+        assert!(!is_held(&lease).unwrap() && !is_held(&lease.join("below a file")).unwrap());
     }
-    FileLock::try_exclusive(path).map(|lock| lock.is_none())
 }

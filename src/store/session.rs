@@ -67,8 +67,12 @@ impl Store {
         let Some(_lock) = FileLock::try_exclusive(&self.path("lock"))? else { return Ok(()) };
         for entry in left {
             let partial = entry.file_name().to_str().is_some_and(|name| name.starts_with("partial-"));
-            if !partial && !is_held(&entry.path().join("lease"))? {
-                remove_tree(&entry.path())?;
+            if !partial
+                && !is_held(&entry.path().join("lease"))?
+                && let Err(error) = remove_tree(&entry.path())
+            {
+                // Whoever begins something has no part in it; `prune` tells of it.
+                log::info!(target: "layerfs::store", "what is left of an interrupted command stays: {error}");
             }
         }
         Ok(())
@@ -188,11 +192,8 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // A sweep may have begun with it as soon as the lease was gone.
-        if let Err(error) = fs::remove_dir_all(&self.dir)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            log::warn!(target: "layerfs::store", "{}: {error}; prune removes it", self.dir.display());
+        if let Err(error) = remove_tree(&self.dir) {
+            log::warn!(target: "layerfs::store", "{error}; prune removes it");
         }
         let published = std::mem::take(&mut *self.published.lock());
         if let Err(error) = self.store.collect_unreferenced(&published) {

@@ -38,3 +38,21 @@ impl Default for Limits {
         }
     }
 }
+
+impl Limits {
+    /// No limits but those of the kernel: for what was let in before, under whatever limits it was.
+    pub fn none() -> Self {
+        Self {
+            entries: u64::MAX,
+            name: crate::model::NAME_MAX,
+            path: usize::MAX,
+            xattr: usize::MAX,
+            xattrs: usize::MAX,
+            // Each is read into memory as a whole.
+            pax_header: 1 << 30,
+            extents: usize::MAX,
+            extents_total: u64::MAX,
+            text_total: u64::MAX,
+        }
+    }
+}
