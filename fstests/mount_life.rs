@@ -166,3 +166,35 @@ fn a_plain_user_mounts_and_reads_everything() {
     assert_eq!(name.text(), "hello");
     mount.unmount();
 }
+
+/// A lock that a script holds ends with the script, and what reads from a pipe sees its end.
+#[test]
+fn regression_a_server_keeps_nothing_that_was_left_open_to_it() {
+    let Some(scene) = Scene::begin(&[Need::Fuse, Need::Program("flock")]) else { return };
+    load(&scene, Who::Me);
+    let point = scene.dir("mnt");
+    let script = format!(
+        "exec 7>lock; flock -n 7 || exit 3; {} mount thing {} && exec 7>&- && exec 8>lock && flock -n 8 && echo free",
+        scene.program().display(),
+        point.display()
+    );
+    assert_eq!(scene.sh(script).ok().text(), "free\n");
+    scene.layerfs(["umount"]).arg(&point).ok();
+}
+
+#[test]
+fn regression_whoever_tries_to_unmount_in_vain_costs_the_server_nothing() {
+    let Some(scene) = Scene::begin(&[Need::Fuse]) else { return };
+    load(&scene, Who::Me);
+    let point = scene.dir("mnt");
+    mount(&scene, &point).ok();
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", pid(&scene, &point))).expect("descriptors").count();
+    let used = std::fs::File::open(point.join("etc/name")).unwrap();
+    let try_it = || scene.layerfs(["umount"]).arg(&point).output().fails(1, &["is busy"]);
+    try_it();
+    let before = open();
+    (0..5).for_each(|_| drop(try_it()));
+    assert!(open() <= before + 1, "{} descriptors after {before}", open());
+    drop(used);
+    scene.layerfs(["umount"]).arg(&point).ok();
+}

@@ -101,7 +101,9 @@ pub(super) fn for_store(error: &StoreError) -> Option<String> {
         StoreError::ContainerExists(name) => {
             return Some(format!("choose another name, or remove it: `layerfs rm {name}`"));
         }
-        StoreError::ContainerRuns(_) => "end its command first",
+        StoreError::ContainerRuns(name) => {
+            return Some(format!("end its command first: `layerfs stop {name}`"));
+        }
         StoreError::ContainerBusy(name) => return Some(format!("unmount it first: `layerfs umount {name}`")),
         StoreError::Reference { source, .. } => return Some(for_reference(source)),
         StoreError::ContainerName(_) => "a name has two characters or more, the first of them a letter or a digit",

@@ -27,7 +27,7 @@ pub(super) struct Changed {
     /// What is there while the container runs only.
     mount_points: Vec<RelPath>,
     /// Names stay as they are while this lives; none when nobody has it mounted.
-    _hold: Option<Hold>,
+    hold: Option<Hold>,
 }
 
 /// What a text names, if it names a writable mount: its name, or where it is mounted.
@@ -73,7 +73,7 @@ pub(super) fn open(store: &Store, container: Container, hold: bool) -> anyhow::R
     let overrides = view.replaced.iter().map(|&(lower, upper)| Override { lower, upper }).collect();
     let old = Stack::new(image.layers.clone(), None, Follow::default())?;
     let new = old.with_upper(view.layer)?;
-    Ok(Changed { container, image, old, new, overrides, mount_points, _hold: hold })
+    Ok(Changed { container, image, old, new, overrides, mount_points, hold })
 }
 
 /// Holds the names of `container` when it is mounted or runs.
@@ -98,7 +98,20 @@ fn hold_live(container: &Container) -> anyhow::Result<Option<Hold>> {
     bail!("{} is in use, and its server cannot be found", container.record.name)
 }
 
+/// What keeps a named writable mount as it is.
+#[derive(Debug)]
+#[expect(dead_code, reason = "only held")]
+pub(super) struct Kept {
+    image: OpenImage,
+    hold: Option<Hold>,
+}
+
 impl Changed {
+    /// What the mount shows, and what has to live as long as that is looked at.
+    pub(super) fn into_shown(self) -> (Stack, Kept) {
+        (self.new, Kept { image: self.image, hold: self.hold })
+    }
+
     /// The changes as a layer has to hold them.
     pub(super) fn layer(&self) -> anyhow::Result<ChangeSet> {
         Ok(keep_links(self.changes()?, &self.new)?)

@@ -1,7 +1,7 @@
 //! Options that `run` and `exec` share, named as Docker names them.
 
 use super::error::WithHint;
-use crate::run::is_root;
+use crate::run::{is_in_proc, is_root};
 use crate::sandbox::{Capabilities, Mount, Source, capability_by_name};
 use anyhow::{Context, anyhow, bail};
 use std::ffi::OsString;
@@ -125,6 +125,9 @@ pub(super) fn tmpfs(text: &str) -> anyhow::Result<Mount> {
     }
     if is_root(path) {
         bail!("{path} is the container's root, on which nothing can be mounted");
+    }
+    if is_in_proc(path) {
+        bail!("{path} is in the container's /proc, in which nothing can be mounted");
     }
     let (mut size, mut mode, mut read_only, mut executable) = (None, 0o1777, false, false);
     for option in options.split(',').filter(|option| !option.is_empty()) {

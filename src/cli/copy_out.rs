@@ -11,7 +11,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// How objects are written.
@@ -125,7 +125,7 @@ impl Copier<'_> {
         }
         self.attributes(node, place, &meta)?;
         if meta.kind != FileKind::Symlink {
-            fs::set_permissions(place, fs::Permissions::from_mode(u32::from(meta.permissions)))?;
+            fs::set_permissions(place, fs::Permissions::from_mode(permissions(place, &meta)?))?;
         }
         set_times(place, &meta)
     }
@@ -209,6 +209,20 @@ impl Copier<'_> {
         }
         Ok(())
     }
+}
+
+/// The mode of a copy: setuid and setgid only where it belongs to the user or group that it belongs to in the image. To whoever copies
+/// it, they would give away his own rights.
+fn permissions(place: &Path, meta: &Meta) -> io::Result<u32> {
+    let there = fs::symlink_metadata(place)?;
+    let mut permissions = u32::from(meta.permissions);
+    if there.uid() != meta.uid {
+        permissions &= !libc::S_ISUID;
+    }
+    if there.gid() != meta.gid {
+        permissions &= !libc::S_ISGID;
+    }
+    Ok(permissions)
 }
 
 /// Whether something is there that is more than its content: replacing it would take it away from everyone.

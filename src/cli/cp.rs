@@ -1,7 +1,7 @@
 //! `layerfs cp`: files out of an image, without a mount.
 
 use super::copy_out::{CopyOptions, copy};
-use super::image_argument::open_path;
+use super::image_argument::{open_container_path, open_path};
 use super::registry_options::RegistryOptions;
 use super::{Global, WithHint, glob, printable};
 use crate::commit::Clock;
@@ -15,11 +15,11 @@ use std::process::ExitCode;
 
 const HINT: &str = "see what there is: layerfs ls -lR IMAGE:PATH";
 
-/// Copy files and directories out of an image.
+/// Copy files and directories out of an image or a named writable mount.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// What to copy; with `/.` behind a directory, only what is in it
-    #[arg(value_name = "IMAGE:PATH", add = clap_complete::ArgValueCompleter::new(super::complete::paths))]
+    /// What to copy, of an image or, in use or not, of a writable mount by its name; with `/.` behind a directory, only what is in it
+    #[arg(value_name = "IMAGE|NAME:PATH", add = clap_complete::ArgValueCompleter::new(super::complete::paths))]
     from: String,
     /// Where to: into a directory that is there, under this name otherwise; `-` writes a tar to standard output
     #[arg(value_name = "DEST")]
@@ -39,9 +39,14 @@ pub(super) struct Args {
 
 /// Runs the verb.
 pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let opened = open_path(&global.store()?, &args.from, &args.registry);
+    let store = global.store()?;
+    // A container of that name is meant before an image, as with docker cp.
+    let opened = match open_container_path(&store, &args.from)? {
+        Some(found) => Ok(found),
+        None => open_path(&store, &args.from, &args.registry),
+    };
     if opened.is_err() && Path::new(&args.from).exists() && args.to.to_string_lossy().contains(":/") {
-        return Err(anyhow!("{}: cp copies out of images only", printable(args.from.as_bytes())))
+        return Err(anyhow!("{}: cp copies out of images and containers only", printable(args.from.as_bytes())))
             .hint("change a writable mount of the image: layerfs mount --rw IMAGE MNT; or build one with COPY");
     }
     let (_image, stack, path) = opened?;

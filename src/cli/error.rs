@@ -52,7 +52,7 @@ pub(super) fn report(error: &anyhow::Error) {
 
 /// Writes a message and hints to standard error.
 pub(super) fn write_report(message: &str, hints: &[String]) {
-    write(&harmless(message), hints);
+    write(&harmless(&in_words(message)), hints);
 }
 
 /// As [`write_report`], of a message that a terminal may get as it is.
@@ -85,7 +85,7 @@ pub(super) fn each<T>(all: &[T], mut deed: impl FnMut(&T) -> anyhow::Result<()>)
 
 /// The error as it may go to a terminal: one line, but for the place in a Dockerfile, which is shown below it.
 fn shown(error: &anyhow::Error) -> String {
-    let text = one_line(error);
+    let text = in_words(&one_line(error));
     if is_placed(error) {
         return text.split('\n').map(harmless).collect::<Vec<_>>().join("\n");
     }
@@ -102,7 +102,25 @@ fn is_placed(error: &anyhow::Error) -> bool {
 /// Writes a line that is neither data nor an error to standard error.
 pub(super) fn note(text: &str) {
     // Nobody is left to tell when standard error itself is closed.
-    let _ = writeln!(std::io::stderr(), "{}", harmless(text));
+    let _ = writeln!(std::io::stderr(), "{}", harmless(&in_words(text)));
+}
+
+/// A message without the numbers that std gives to failures of the system beside their words: `No such file or directory (os error 2)`.
+pub(super) fn in_words(message: &str) -> String {
+    const NUMBER: &str = " (os error ";
+    let mut words = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some((before, after)) = rest.split_once(NUMBER) {
+        words.push_str(before);
+        let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+        if let Some(tail) = after.get(end..).and_then(|tail| tail.strip_prefix(')')).filter(|_| end > 0) {
+            rest = tail;
+        } else {
+            words.push_str(NUMBER);
+            rest = after;
+        }
+    }
+    words + rest
 }
 
 /// The chain of causes as one line. An error of the library tells of its cause itself, so what has been said is not said again.
@@ -136,6 +154,19 @@ mod tests {
         assert_eq!(shown(&place().into()), expected);
         assert_eq!(shown(&Err::<(), _>(place()).hint("try").unwrap_err()), expected);
         assert_eq!(shown(&anyhow::anyhow!("two\nlines")), "two\\nlines");
+    }
+
+    #[test]
+    fn regression_failures_of_the_system_are_told_in_words_only() {
+        for (message, words) in [
+            ("x: No such file or directory (os error 2)", "x: No such file or directory"),
+            ("a (os error 2), b (os error 13): c", "a, b: c"),
+            ("a file (os error x) and (os error ", "a file (os error x) and (os error "),
+            ("(os error 2)", "(os error 2)"),
+            ("", ""),
+        ] {
+            assert_eq!(in_words(message), words);
+        }
     }
 
     #[test]

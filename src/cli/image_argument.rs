@@ -59,6 +59,19 @@ pub(super) enum Held {
     Image(Box<OpenImage>),
     /// Layers of an image at a registry.
     Remote(RemoteLayers),
+    /// A named writable mount.
+    Container(Box<super::changes::Kept>),
+}
+
+/// As [`open_path`], of a named writable mount: `NAME:PATH`; none where there is none of that name. While the result lives, no name in it
+/// changes.
+pub(super) fn open_container_path(store: &Store, text: &str) -> anyhow::Result<Option<(Held, Stack, Vec<u8>)>> {
+    for (name, path) in splits(text) {
+        let Ok(container) = store.container(name) else { continue };
+        let (stack, kept) = super::changes::open(store, container, true)?.into_shown();
+        return Ok(Some((Held::Container(Box::new(kept)), stack, path.as_bytes().to_vec())));
+    }
+    Ok(None)
 }
 
 /// The stack of the image in `IMAGE:PATH`, and the path. Without a path it is the root. Of an image at a registry, the layers that
@@ -80,6 +93,9 @@ pub(super) fn open_path(
             Ok((layers, held)) => return Ok((held, stack(layers, View::Merged)?, path.as_bytes().to_vec())),
             Err(error) => failure = failure.or(Some(error)),
         }
+    }
+    if let Ok(Some(found)) = open_container_path(store, text) {
+        return Ok(found);
     }
     let failure = Err(failure.unwrap_or_else(|| anyhow!("`{text}` names no image")));
     match text.split_once('/').filter(|(name, _)| !text.contains(':') && open_image(store, name, "a look").is_ok()) {

@@ -5,6 +5,7 @@ use super::{Global, WithHint};
 use crate::registry::config::Stored;
 use crate::registry::login::{log_in, logged_in, registry_name};
 use crate::registry::secret::Secret;
+use crate::sys::SignalSet;
 use anyhow::{Context, anyhow};
 use std::io::{BufRead, IsTerminal, Read, Write};
 use std::process::ExitCode;
@@ -92,18 +93,31 @@ fn ask(prompt: &str, shown: bool) -> anyhow::Result<String> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// The terminal without echo, until it is dropped.
+/// The terminal without echo, until it is dropped. A signal that ends this process brings the echo back first.
 struct Hidden(rustix::termios::Termios);
 
 impl Hidden {
     fn begin() -> anyhow::Result<Self> {
         use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
         let before = tcgetattr(std::io::stdin()).context("cannot hide the password")?;
+        show_again_on_signal(before.clone())?;
         let mut hidden = before.clone();
         hidden.local_modes.remove(LocalModes::ECHO);
         tcsetattr(std::io::stdin(), OptionalActions::Flush, &hidden).context("cannot hide the password")?;
         Ok(Self(before))
     }
+}
+
+/// Waits in a thread for a signal that ends this process, which then ends as that signal has it.
+fn show_again_on_signal(before: rustix::termios::Termios) -> anyhow::Result<()> {
+    let signals = SignalSet::block(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT])?;
+    let wait = move || {
+        let Ok(signal) = signals.wait() else { return };
+        drop(Hidden(before));
+        std::process::exit(128 + signal);
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(wait)?;
+    Ok(())
 }
 
 impl Drop for Hidden {

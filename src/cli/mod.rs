@@ -20,6 +20,7 @@ mod copy_out;
 mod cp;
 mod df;
 mod diff;
+mod ending;
 mod error;
 mod exec;
 mod explore;
@@ -32,6 +33,7 @@ mod image_argument;
 mod images;
 mod import;
 mod inspect;
+mod kill;
 mod limit_options;
 mod limits;
 mod load;
@@ -58,6 +60,7 @@ mod rmi;
 mod run;
 mod save;
 mod squash;
+mod stop;
 mod table;
 mod tag;
 mod transfer;
@@ -117,6 +120,8 @@ enum Verb {
     Build(Box<build::Args>),
     Run(Box<run::Args>),
     Exec(exec::Args),
+    Stop(stop::Args),
+    Kill(kill::Args),
     Cp(cp::Args),
     Whence(whence::Args),
     Analyze(analyze::Args),
@@ -180,6 +185,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Build(args) => build::run(args, global),
         Verb::Run(args) => run::run(args, global),
         Verb::Exec(args) => exec::run(args, global),
+        Verb::Stop(args) => stop::run(args, global),
+        Verb::Kill(args) => kill::run(args, global),
         Verb::Cp(args) => cp::run(args, global),
         Verb::Whence(args) => whence::run(args, global),
         Verb::Analyze(args) => analyze::run(args, global),
@@ -235,7 +242,7 @@ fn init_log(verbose: u8) {
     let plain = verbose == 0 && std::env::var_os("RUST_LOG").is_none() && !crate::mount::background::is_background();
     builder.format(move |line, record| {
         if plain && record.level() == log::Level::Warn {
-            return writeln!(line, "layerfs: warning: {}", harmless(&record.args().to_string()));
+            return writeln!(line, "layerfs: warning: {}", harmless(&error::in_words(&record.args().to_string())));
         }
         let (time, level) = (line.timestamp_seconds(), record.level());
         let style = line.default_level_style(level);

@@ -17,6 +17,9 @@ pub(super) struct Args {
     /// Named writable mounts too that are not mounted now
     #[arg(short, long)]
     all: bool,
+    /// Names only; where a mount is, when it has none
+    #[arg(short, long, conflicts_with_all = ["stats", "format"])]
+    quiet: bool,
     /// How many requests of each kind each server has answered
     #[arg(long)]
     stats: bool,
@@ -39,6 +42,14 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     };
     let unmounted: Vec<Unmounted> = unmounted.into_iter().filter(|one| args.all || one.init.is_some()).collect();
     let mut out = std::io::stdout().lock();
+    if args.quiet {
+        let place = |mount: &MountRecord| printable(mount.mount_point.as_os_str().as_encoded_bytes());
+        let mounts = mounts.iter().map(|mount| mount.name.clone().unwrap_or_else(|| place(mount)));
+        for name in mounts.chain(unmounted.into_iter().map(|one| one.record.name)) {
+            writeln!(out, "{name}")?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     match args.format {
         Format::Json => {
             let all: Vec<Value> = mounts

@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 /// The exit code of a container that could not be made, as Docker's.
 const NOT_RUN: u8 = 125;
+/// Bytes of a host name (`__NEW_UTS_LEN`, include/uapi/linux/utsname.h).
+const HOSTNAME_MAX: usize = 64;
 /// Threads that answer for the container's root.
 const THREADS: usize = 4;
 
@@ -235,17 +237,18 @@ fn asked(args: &Args, name: &str) -> anyhow::Result<Asked> {
         return Err(anyhow!("the working directory {cwd} must be an absolute path"))
             .hint(format!("-w takes a path of the container that begins with /, such as /{cwd}"));
     }
+    let hostname = args.hostname.clone().filter(|name| !name.is_empty());
+    if let Some(long) = hostname.as_ref().filter(|name| name.len() > HOSTNAME_MAX) {
+        return Err(anyhow!("the host name {long} is too long: {} bytes", long.len()))
+            .hint(format!("the kernel takes {HOSTNAME_MAX} bytes at most: give the first part of the name only"));
+    }
     Ok(Asked {
         command: args.command.clone(),
         entrypoint: args.entrypoint.clone(),
         env,
         user: options.user.clone(),
         working_dir: options.workdir.clone(),
-        hostname: args
-            .hostname
-            .clone()
-            .filter(|name| !name.is_empty())
-            .unwrap_or_else(|| name.chars().take(63).collect()),
+        hostname: hostname.unwrap_or_else(|| name.chars().take(63).collect()),
         no_network: args.network == "none",
         read_only: args.read_only,
         mounts,

@@ -4,9 +4,11 @@
 //! that the mount answers, or ends as the second did. Not by fork(2): threads and locks do not survive it.
 
 use super::MountError;
+use crate::sys::spawn::close_on_exec_from;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -32,6 +34,7 @@ pub enum Outcome {
 /// message.
 pub fn start() -> Result<Outcome, MountError> {
     let failed = |source| MountError::Io { context: "cannot start the background process".to_owned(), source };
+    leave_descriptors();
     let mut arguments = std::env::args_os();
     let called_as = arguments.next().unwrap_or_else(|| OsString::from("layerfs"));
     let mut child = Command::new("/proc/self/exe")
@@ -49,6 +52,17 @@ pub fn start() -> Result<Outcome, MountError> {
     match said.strip_suffix(READY) {
         Some(message) => Ok(Outcome::Ready(String::from_utf8_lossy(message).into_owned())),
         None => child.wait().map(Outcome::Ended).map_err(failed),
+    }
+}
+
+/// Keeps what was left open to this process from the second one, which outlives whoever started this one: a lock would be held, and the
+/// reader of a pipe wait, as long as something is mounted. Not where an argument names something that is open.
+fn leave_descriptors() {
+    let names_one = |argument: OsString| argument.as_bytes().windows(4).any(|part| part == b"/fd/");
+    if !std::env::args_os().any(names_one)
+        && let Err(error) = close_on_exec_from(3)
+    {
+        log::debug!("descriptors are handed on: {error}");
     }
 }
 

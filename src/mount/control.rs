@@ -3,6 +3,7 @@
 use super::{MountError, MountRecord, Registry};
 use crate::fs::LayerFs;
 use crate::fuse::Counters;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -56,6 +57,8 @@ pub(super) fn answer(listener: UnixListener, services: Services) -> io::Result<(
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         let mut waiting = Vec::new();
         for connection in listener.incoming() {
+            // Whoever has given up waiting, because the mount is in use for instance, needs no descriptor any more.
+            waiting.retain(is_open);
             match connection.and_then(|stream| answer_one(stream, &services)) {
                 Ok(Some(stream)) => waiting.push(stream),
                 Ok(None) => {}
@@ -64,6 +67,12 @@ pub(super) fn answer(listener: UnixListener, services: Services) -> io::Result<(
         }
     })?;
     Ok(())
+}
+
+/// Whether the other side has not closed a connection on which it has nothing more to say.
+fn is_open(stream: &UnixStream) -> bool {
+    let mut poll = [PollFd::new(stream, PollFlags::RDHUP)];
+    !rustix::event::poll(&mut poll, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// Answers one request; returns the connection when it is to stay open.

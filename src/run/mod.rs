@@ -15,7 +15,7 @@ pub use compose::{Asked, Image, compose, environment_of};
 pub use files::read_in;
 pub use life::{Attached, attend, block_signals};
 pub use terminal::size as terminal_size;
-pub use volume::{is_root, parse as parse_volume};
+pub use volume::{is_in_proc, is_root, parse as parse_volume};
 
 use std::io;
 

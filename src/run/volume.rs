@@ -26,6 +26,9 @@ pub fn parse(text: &str) -> Result<Mount, RunError> {
     if is_root(target) {
         return Err(bad("nothing can be mounted on the container's root"));
     }
+    if is_in_proc(target) {
+        return Err(bad("nothing can be mounted in the container's /proc"));
+    }
     if !host.starts_with(['/', '.', '~']) {
         return Err(bad("volumes with a name are not supported, give a path that begins with / or ./"));
     }
@@ -46,6 +49,38 @@ pub fn is_root(target: &str) -> bool {
     depth == 0
 }
 
+/// What may be mounted on in /proc, as runc has it (libcontainer, `checkProcMount`): what tells of the machine, which something like lxcfs
+/// may tell better.
+const PROC_FILES: [&str; 11] = [
+    "cpuinfo",
+    "diskstats",
+    "loadavg",
+    "meminfo",
+    "net/dev",
+    "slabinfo",
+    "stat",
+    "swaps",
+    "sys/crypto/fips_enabled",
+    "sys/kernel/ns_last_pid",
+    "uptime",
+];
+
+/// Whether the absolute path `target` is the container's /proc or in it, but for the few files that may be.
+pub fn is_in_proc(target: &str) -> bool {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    match parts.split_first() {
+        Some((&"proc", below)) => !PROC_FILES.contains(&below.join("/").as_str()),
+        _ => false,
+    }
+}
+
 fn host_path(text: &str) -> Result<PathBuf, RunError> {
     let path = match text.strip_prefix('~') {
         Some(rest) => Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(rest.trim_start_matches('/')),
@@ -60,6 +95,17 @@ fn host_path(text: &str) -> Result<PathBuf, RunError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn regression_nothing_is_mounted_in_proc() {
+        for target in ["/proc", "/proc/", "//proc/./x", "/a/../proc/sys", "/proc/cpuinfo/x"] {
+            let refused = parse(&format!("/tmp:{target}")).expect_err(target).to_string();
+            assert!(refused.contains("/proc"), "{refused}");
+        }
+        for target in ["/proc/cpuinfo", "/proc/net/dev", "/process", "/a/proc", "/sys"] {
+            assert!(parse(&format!("/tmp:{target}")).is_ok(), "{target}");
+        }
+    }
 
     #[test]
     fn volumes() {
