@@ -161,3 +161,46 @@ fn an_oci_runtime_keeps_limits() {
     }
     assert!(scene.mounts().is_empty() && scene.processes().is_empty());
 }
+
+#[test]
+fn regression_a_result_goes_into_a_directory_that_has_files() {
+    let Some(scene) = Scene::begin_with_limit(NEEDS, LIMIT) else { return };
+    let workshop = Workshop::open(&scene, Who::Me);
+    let context = workshop.directory("context");
+    std::fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY <<E /d/made\nnew\nE\n").expect("written");
+    let out = scene.dir("out");
+    std::fs::create_dir(out.join("d")).expect("made");
+    std::fs::write(out.join("d/made"), "old").expect("written");
+    std::fs::write(out.join("d/mine"), "kept").expect("written");
+    for _ in 0..2 {
+        workshop.layerfs(&["build", "-o"]).arg(&out).arg(&context).ok();
+        assert_eq!(std::fs::read(out.join("d/made")).expect("made"), b"new\n");
+        assert_eq!(std::fs::read(out.join("d/mine")).expect("mine"), b"kept");
+    }
+}
+
+/// Of the context everything is copied but what the build itself puts there.
+#[test]
+fn regression_a_store_in_the_context_is_not_copied_into_itself() {
+    let Some(scene) = Scene::begin_with_limit(NEEDS, LIMIT) else { return };
+    let workshop = Workshop::open(&scene, Who::Me);
+    let context = workshop.directory("context");
+    let file = "FROM scratch\nCOPY <<E /x\nE\nCOPY . /all/\n";
+    std::fs::write(context.join("Dockerfile"), file).expect("written");
+    std::os::unix::net::UnixListener::bind(context.join("socket")).expect("a socket");
+    let store = context.join("store");
+    let done = workshop.layerfs(&["build", "-o", "-"]).arg(&context).env("LAYERFS_ROOT", &store).ok();
+    let tree = read_tar(&done.stdout);
+    assert!(tree.contains_key("/all/Dockerfile") && !tree.keys().any(|path| path.starts_with("/all/store/stage")));
+    assert!(done.error_text().contains("/socket: a socket cannot be part of an image"), "{}", done.error_text());
+}
+
+#[test]
+fn regression_empty_standard_input_is_named() {
+    let Some(scene) = Scene::begin_with_limit(NEEDS, LIMIT) else { return };
+    let workshop = Workshop::open(&scene, Who::Me);
+    let context = workshop.directory("context");
+    let empty = |arguments: &[&str]| workshop.layerfs(&["build"]).args(arguments).stdin("").output();
+    empty(&["-"]).fails(1, &["standard input is empty", "hint: pipe a tar or a Dockerfile in"]);
+    empty(&["-f", "-", context.to_str().expect("UTF-8")]).fails(1, &["standard input is empty", "hint: pipe it in"]);
+}

@@ -77,3 +77,19 @@ fn root_and_a_plain_user_build_the_same_image() {
     }
     assert_eq!(trees[0], trees[1]);
 }
+
+/// What a command gives to subordinate numbers in a mount of its own goes away with the build.
+#[test]
+fn regression_files_of_other_numbers_do_not_keep_the_store_from_being_used() {
+    let Some(scene) = Scene::begin_with_limit(PLAIN, LIMIT) else { return };
+    let workshop = Workshop::open(&scene, Who::Plain);
+    let context = workshop.directory("given");
+    let run =
+        "RUN --mount=type=bind,rw,target=/m mkdir -p /m/d/e && touch /m/d/e/f && chown -R 5:5 /m/d && chmod 700 /m/d";
+    std::fs::write(context.join("Dockerfile"), format!("FROM base\n{run}\n")).expect("the Dockerfile");
+    for _ in 0..2 {
+        let done = workshop.layerfs(&["build", "--no-cache"]).arg(&context).ok();
+        assert!(!done.error_text().contains("prune removes it"), "{}", done.error_text());
+    }
+    assert!(workshop.layerfs(&["prune", "--format", "json"]).ok().json()["SpaceReclaimed"].as_u64().is_some());
+}

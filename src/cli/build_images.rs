@@ -31,7 +31,8 @@ pub(super) struct Missing {
 impl Pulls<'_> {
     /// The image `reference`, fetched where `policy` says so.
     pub(super) fn resolve(&self, store: &Store, reference: &str, policy: PullPolicy) -> Result<ImageRecord, Missing> {
-        let display = Display::new(Direction::Pull, self.quiet);
+        // The result may go to standard output.
+        let display = Display::new(Direction::Pull, self.quiet).on_stderr();
         let observer: &dyn Observer = if self.quiet { &Silent } else { &display };
         let mut unusable = None;
         let session = || {

@@ -32,7 +32,8 @@ pub(super) fn read_input(context: &str, file: Option<&str>, session: &Session) -
             .hint("fetch it first, or pipe a tar: `curl … | layerfs build -`");
     }
     let directory = Path::new(context);
-    let tree = DirectoryTree::open(directory).with_context(|| format!("cannot open the context {context}"))?;
+    let tree = DirectoryTree::open(directory).and_then(|tree| tree.without(&session.store().stage()));
+    let tree = tree.with_context(|| format!("cannot open the context {context}"))?;
     let path = file.map_or_else(|| directory.join("Dockerfile"), PathBuf::from);
     let (name, text) = if file == Some("-") {
         ("Dockerfile".to_owned(), read_stdin()?)
@@ -68,6 +69,10 @@ fn from_stdin(file: Option<&str>, session: &Session) -> anyhow::Result<Input> {
     std::io::copy(&mut std::io::stdin().lock(), &mut whole).context("cannot read standard input")?;
     whole.rewind()?;
     let data = Box::new(whole.try_clone()?);
+    if whole.metadata()?.len() == 0 {
+        return Err(anyhow!("standard input is empty, and the context was to come from there"))
+            .hint("pipe a tar or a Dockerfile in: `tar -c . | layerfs build -`, `layerfs build - < Dockerfile`");
+    }
     let Some(opened) = open_archive("standard input", data, scratch("context")?)? else {
         whole.rewind()?;
         return Ok(Input { dockerfile: source("Dockerfile".to_owned(), read_text(whole)?)?, context: Arc::new(Empty) });
@@ -83,7 +88,12 @@ fn from_stdin(file: Option<&str>, session: &Session) -> anyhow::Result<Input> {
 }
 
 fn read_stdin() -> anyhow::Result<String> {
-    read_text(std::io::stdin().lock())
+    let text = read_text(std::io::stdin().lock())?;
+    if text.is_empty() {
+        return Err(anyhow!("standard input is empty, and the Dockerfile was to come from there"))
+            .hint("pipe it in: `layerfs build -f - CONTEXT < Dockerfile`");
+    }
+    Ok(text)
 }
 
 fn read_text(input: impl Read) -> anyhow::Result<String> {

@@ -1,14 +1,14 @@
 //! Where the result of `build` goes: the store, a directory, a tar, an archive of an image.
 
+use super::WithHint;
 use super::progress::Bars;
-use crate::build::copy::materialise;
+use crate::build::copy::materialise_into;
 use crate::build::execute::Built;
 use crate::image::{SaveFormat, SaveOptions, save_archive};
 use crate::model::RelPath;
 use crate::oci::Reference;
 use crate::store::Session;
-use anyhow::{Context, anyhow};
-use std::fs::File;
+use anyhow::Context;
 use std::io::Write;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -71,20 +71,11 @@ pub(super) fn deliver(
         None | Some(Destination::Store) => name(session, built, tags),
         Some(Destination::Local(path)) => {
             let tree = built.layers.tree()?;
-            let exists = path.is_dir();
-            if exists && path.read_dir()?.next().is_some() {
-                return Err(anyhow!("{}: not empty", path.display()));
-            }
-            if exists {
-                std::fs::remove_dir(path).with_context(|| path.display().to_string())?;
-            }
-            Ok(materialise(&*tree, &RelPath::root(), path)?)
+            std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+            materialise_into(&*tree, &RelPath::root(), path)
+                .hint("choose an empty directory, or remove what is in the way there")
         }
-        Some(Destination::Tar(path)) => {
-            let mut output = open(path.as_ref())?;
-            built.layers.write_tar(&mut output)?;
-            Ok(output.flush()?)
-        }
+        Some(Destination::Tar(path)) => write(path.as_ref(), |output| Ok(built.layers.write_tar(output)?)),
         Some(Destination::Oci(path)) => save(session, built, tags, SaveFormat::OciArchive, path.as_ref()),
         Some(Destination::Docker(path)) => save(session, built, tags, SaveFormat::DockerArchive, path.as_ref()),
     }
@@ -101,9 +92,8 @@ fn save(
     name(session, built, tags)?;
     let names: Vec<String> = tags.iter().map(|tag| tag.clone().or_latest().canonical()).collect();
     let images = if names.is_empty() { vec![built.id.to_string()] } else { names };
-    let mut output = open(path)?;
-    save_archive(session.store(), &images, format, &SaveOptions::default(), &mut output, &Bars::new(false))?;
-    Ok(output.flush()?)
+    let (options, bars) = (SaveOptions::default(), Bars::new(false));
+    write(path, |output| Ok(save_archive(session.store(), &images, format, &options, output, &bars)?))
 }
 
 /// Names the image, or adds it without a name.
@@ -117,11 +107,12 @@ fn name(session: &Session, built: &Built, tags: &[Reference]) -> anyhow::Result<
     Ok(())
 }
 
-fn open(path: Option<&PathBuf>) -> anyhow::Result<Box<dyn Write>> {
-    Ok(match path {
-        Some(path) => Box::new(File::create(path).with_context(|| path.display().to_string())?),
-        None => Box::new(std::io::stdout().lock()),
-    })
+/// Writes an archive to a file, which appears as a whole, or to standard output.
+fn write(path: Option<&PathBuf>, archive: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    match path {
+        Some(path) => super::save::write_file(path, archive),
+        None => super::output::archive(archive),
+    }
 }
 
 #[cfg(test)]

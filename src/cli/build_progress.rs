@@ -1,6 +1,7 @@
 //! What `build` shows while it runs: numbered steps, as `docker build --progress=plain` does.
 
 use crate::build::execute::{Event, Reporter};
+use crate::model::harmless;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -52,12 +53,16 @@ impl Reporter for Plain {
                 self.line(step, &text);
             }
             Event::Done(elapsed) => self.line(step, format!("DONE {}", seconds(elapsed)).as_bytes()),
-            Event::Failed(message) => self.line(step, format!("ERROR: {message}").as_bytes()),
+            Event::Failed(message) => {
+                self.line(step, format!("ERROR: {}", harmless(&super::error::in_words(message))).as_bytes());
+            }
         }
     }
 
     fn warn(&self, message: &str) {
+        // A place in a Dockerfile is shown below the message.
+        let message: Vec<String> = message.split('\n').map(harmless).collect();
         // A build goes on when nobody listens.
-        let _ = std::io::stderr().lock().write_all(format!("warning: {message}\n").as_bytes());
+        let _ = std::io::stderr().lock().write_all(format!("warning: {}\n", message.join("\n")).as_bytes());
     }
 }

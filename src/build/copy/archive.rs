@@ -8,8 +8,10 @@ use super::transfer::Copier;
 use crate::archive::compression::ExpansionLimit;
 use crate::archive::tar::{Entry, EntryKind, EntryPath, Limits, Reader};
 use crate::model::{FileKind, Name, RelPath};
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Chain, Cursor, Read, Seek, Write};
+use std::rc::Rc;
 
 /// What is looked at to tell whether a file is an archive: enough for any compression and the first headers.
 const HEAD: usize = 64 << 10;
@@ -30,25 +32,49 @@ impl Opened {
     }
 }
 
-type Input<'a> = Chain<Cursor<Vec<u8>>, Box<dyn Read + 'a>>;
+type Input<'a> = Counted<Chain<Cursor<Vec<u8>>, Box<dyn Read + 'a>>>;
+
+/// An input that tells how many bytes of it were read.
+struct Counted<R> {
+    input: R,
+    count: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.count.set(self.count.get() + count as u64);
+        Ok(count)
+    }
+}
 
 /// Opens `data` when it is a tar, plain or compressed by gzip, bzip2, xz or zstd; none when it is anything else, a compressed
 /// file that is no tar included. The uncompressed archive goes to `scratch`, an empty file.
-pub fn open_archive<'a>(name: &str, mut data: Box<dyn Read + 'a>, mut scratch: File) -> CopyResult<Option<Opened>> {
+pub fn open_archive<'a>(name: &str, data: Box<dyn Read + 'a>, scratch: File) -> CopyResult<Option<Opened>> {
+    open_limited(name, data, scratch, ExpansionLimit::default())
+}
+
+pub(super) fn open_limited<'a>(
+    name: &str,
+    mut data: Box<dyn Read + 'a>,
+    mut scratch: File,
+    limit: ExpansionLimit,
+) -> CopyResult<Option<Opened>> {
     let fault = |error: &dyn std::fmt::Display| CopyError::Archive { name: name.to_owned(), detail: error.to_string() };
     let mut head = Vec::new();
     (&mut data).take(HEAD as u64).read_to_end(&mut head).map_err(|error| fault(&error))?;
     if !is_compressed(&head) && !is_tar(&head) {
         return Ok(None);
     }
-    let limit = ExpansionLimit::default();
-    let mut plain = decompressed(head.clone(), data).map_err(|error| fault(&error))?;
+    let consumed = Rc::new(Cell::new(0));
+    let input = Counted { input: Cursor::new(head.clone()).chain(data), count: Rc::clone(&consumed) };
+    let mut plain = decompressed(&head, input).map_err(|error| fault(&error))?;
     // A compressed file that is damaged at its start is no archive, only a file.
     let mut start = Vec::new();
     if (&mut plain).take(HEAD as u64).read_to_end(&mut start).is_err() || !is_tar(&start) {
         return Ok(None);
     }
-    let written = scratch.write_all(&start).and_then(|()| copy_limited(&mut plain, &mut scratch, limit));
+    let written = scratch.write_all(&start).and_then(|()| copy_limited(&mut plain, &mut scratch, limit, &consumed));
     written.and_then(|()| scratch.rewind()).map_err(|error| fault(&error))?;
     let mut reader = Reader::seekable(io::BufReader::new(&scratch), Limits::default());
     let mut entries = Vec::new();
@@ -82,9 +108,8 @@ fn is_tar(head: &[u8]) -> bool {
         }
 }
 
-fn decompressed<'a>(head: Vec<u8>, rest: Box<dyn Read + 'a>) -> io::Result<Box<dyn Read + 'a>> {
+fn decompressed<'a>(head: &[u8], input: Input<'a>) -> io::Result<Box<dyn Read + 'a>> {
     let kind: [u8; 3] = head.first_chunk().copied().unwrap_or_default();
-    let input: Input<'a> = Cursor::new(head).chain(rest);
     Ok(match kind {
         [b'B', b'Z', b'h'] => Box::new(bzip2::read::MultiBzDecoder::new(input)),
         [0xfd, b'7', b'z'] => Box::new(lzma_rust2::XzReader::new(input, true)),
@@ -94,14 +119,29 @@ fn decompressed<'a>(head: Vec<u8>, rest: Box<dyn Read + 'a>) -> io::Result<Box<d
     })
 }
 
-/// Copies the rest of a stream; its length is bounded by what a disk of any size should take from one file.
-fn copy_limited(input: &mut dyn Read, output: &mut File, limit: ExpansionLimit) -> io::Result<()> {
-    let most = limit.free.saturating_mul(limit.ratio);
-    let copied = io::copy(&mut input.take(most), output)?;
-    if copied == most {
-        return Err(io::Error::other("the archive expands beyond all limits"));
+/// Copies the rest of a stream, of whose compressed form `consumed` bytes were read so far. One that expands beyond all measure is an
+/// error before the disk is full.
+fn copy_limited(
+    input: &mut dyn Read,
+    output: &mut File,
+    limit: ExpansionLimit,
+    consumed: &Cell<u64>,
+) -> io::Result<()> {
+    let mut produced = 0_u64;
+    let mut buffer = vec![0; HEAD];
+    loop {
+        let count = match input.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+        output.write_all(bytes)?;
+        produced += count as u64;
+        if produced > limit.free && produced / limit.ratio.max(1) > consumed.get() {
+            let message = format!("it expands more than {}:1 after {} bytes", limit.ratio, limit.free);
+            return Err(io::Error::other(message));
+        }
     }
-    Ok(())
 }
 
 impl Copier<'_, '_> {

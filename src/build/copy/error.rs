@@ -2,6 +2,7 @@
 
 use crate::model::RelPath;
 use std::io;
+use std::path::PathBuf;
 
 /// Why files could not be copied.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +83,14 @@ pub enum CopyError {
     Read {
         /// The file.
         path: RelPath,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A place of the host that a file cannot have.
+    #[error("cannot write {}: {source}", path.display())]
+    Place {
+        /// The place.
+        path: PathBuf,
         /// The cause.
         source: io::Error,
     },

@@ -1,6 +1,6 @@
 //! A part of a tree as real files, for a command to be shown.
 
-use super::error::{CopyResult, reading};
+use super::error::{CopyError, CopyResult, reading};
 use super::tree::{Stat, Tree};
 use crate::model::{FileKind, RelPath};
 use rustix::fs::{AtFlags, CWD, Gid, Timespec, Timestamps, Uid};
@@ -23,6 +23,37 @@ pub fn materialise(tree: &dyn Tree, path: &RelPath, place: &Path) -> CopyResult<
         }
     }
     set_metadata(&stat, place).map_err(reading(path))
+}
+
+/// Copies what is in the directory `path` of `tree` into the directory `place`, which may have something in it: directories are merged,
+/// files and links replaced, and no symlink there is followed. `place` itself stays as it is.
+pub fn materialise_into(tree: &dyn Tree, path: &RelPath, place: &Path) -> CopyResult<()> {
+    for (name, stat) in tree.list(path).map_err(reading(path))? {
+        let (below, there) = (path.join(name.clone()), place.join(OsStr::from_bytes(&name)));
+        let merged = make_room(&stat, &there).map_err(|source| CopyError::Place { path: there.clone(), source })?;
+        if merged {
+            materialise_into(tree, &below, &there)?;
+            set_metadata(&stat, &there).map_err(reading(&below))?;
+        } else {
+            materialise(tree, &below, &there)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes away what an object cannot stand beside; whether a directory is there that a directory is merged with.
+fn make_room(stat: &Stat, place: &Path) -> io::Result<bool> {
+    let there = match std::fs::symlink_metadata(place) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    };
+    match (there.is_dir(), stat.kind) {
+        (true, FileKind::Directory) => Ok(true),
+        // Whatever it holds is more than what would take its place.
+        (true, _) => Err(io::ErrorKind::IsADirectory.into()),
+        (false, FileKind::CharDevice | FileKind::BlockDevice | FileKind::Socket) => Ok(false),
+        (false, _) => std::fs::remove_file(place).map(|()| false),
+    }
 }
 
 fn make(tree: &dyn Tree, path: &RelPath, stat: &Stat, place: &Path) -> io::Result<()> {

@@ -22,7 +22,7 @@ pub use archive::{Opened, open_archive};
 pub use destination::{Content, Destination, Maker, NewEntry, NewKind};
 pub use error::{CopyError, CopyResult};
 pub use fingerprint::fingerprint;
-pub use materialise::materialise;
+pub use materialise::{materialise, materialise_into};
 pub use mode::ModeChange;
 pub use owner::{Account, Owner, resolve_account, resolve_owner, resolve_user};
 pub use resolve::resolve;

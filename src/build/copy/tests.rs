@@ -2,9 +2,10 @@
 
 use super::mem::{MemTree, path};
 use super::*;
+use crate::archive::compression::ExpansionLimit;
 use crate::archive::tar::{Entry, EntryKind, EntryPath, Limits, Reader, Writer};
 use crate::build::context::Matcher;
-use crate::model::Timestamp;
+use crate::model::{RelPath, Timestamp};
 use std::io::{Seek, Write};
 
 const CONTEXT: &str = "
@@ -433,4 +434,42 @@ fn archives_are_unpacked_into_the_stage() {
         ]
     );
     assert_eq!(destination.entries()[&path("file")].permissions, 0o755);
+}
+
+#[test]
+fn regression_files_go_into_a_directory_that_has_some() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("out");
+    let outside = dir.path().join("outside");
+    std::fs::create_dir_all(place.join("d/kept")).unwrap();
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(place.join("d/old"), "before").unwrap();
+    std::os::unix::fs::symlink(&outside, place.join("through")).unwrap();
+    let tree = MemTree::new("d d 700\nf d/old after\nf d/new x\nl link target\nf through/in y\nf top z");
+    for _ in 0..2 {
+        materialise_into(&tree, &RelPath::root(), &place).unwrap();
+        assert_eq!(std::fs::read(place.join("d/old")).unwrap(), b"after");
+        assert!(place.join("d/kept").is_dir() && place.join("top").is_file() && place.join("link").is_symlink());
+        assert!(place.join("through").symlink_metadata().unwrap().is_dir(), "no symlink is followed");
+    }
+    assert!(std::fs::read_dir(&outside).unwrap().next().is_none());
+    std::fs::create_dir(place.join("file")).unwrap();
+    let refused = materialise_into(&MemTree::new("f file x"), &RelPath::root(), &place).unwrap_err();
+    assert!(refused.to_string().contains("out/file") && place.join("file").is_dir(), "{refused}");
+}
+
+/// Zeros without end, compressed as well as any format can.
+#[test]
+fn regression_an_archive_that_expands_beyond_measure_is_refused() {
+    let limit = ExpansionLimit { ratio: 100, free: 1 << 20 };
+    let tar = archive(&[("zeros", file(8 << 20), &"\0".repeat(8 << 20))]);
+    let packed = zstd::bulk::compress(&tar, 19).unwrap();
+    let open = |bytes: &[u8], limit| {
+        let data = Box::new(std::io::Cursor::new(bytes.to_vec()));
+        super::archive::open_limited("bomb", data, tempfile::tempfile().unwrap(), limit)
+    };
+    let refused = open(&packed, limit).unwrap_err().to_string();
+    assert!(refused.contains("expands more than 100:1"), "{refused}");
+    assert!(open(&packed, ExpansionLimit::default()).unwrap().is_some());
+    assert!(open(&tar, limit).unwrap().is_some(), "a plain one does not expand");
 }

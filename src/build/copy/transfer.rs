@@ -37,6 +37,8 @@ pub struct Copier<'a, 'b> {
     names: HashMap<(usize, u64, u64), RelPath>,
     /// Whether a file is at the target itself, which has no room for another one.
     filled: bool,
+    /// Sockets among the sources, which no layer can hold.
+    sockets: Vec<RelPath>,
 }
 
 /// One source tree of a copy and its number.
@@ -49,7 +51,7 @@ struct From<'t> {
 impl<'a, 'b> Copier<'a, 'b> {
     /// A copier to `target`, an absolute path.
     pub fn new(destination: &'b mut Destination<'a>, rules: &'b Rules, target: &'b str) -> Self {
-        Self { destination, rules, target, names: HashMap::new(), filled: false }
+        Self { destination, rules, target, names: HashMap::new(), filled: false, sockets: Vec::new() }
     }
 
     fn follow(&self) -> bool {
@@ -247,7 +249,11 @@ impl<'a, 'b> Copier<'a, 'b> {
             FileKind::CharDevice => NewKind::CharDevice(stat.device),
             FileKind::BlockDevice => NewKind::BlockDevice(stat.device),
             FileKind::Fifo => NewKind::Fifo,
-            FileKind::Directory | FileKind::Socket => return Ok(()),
+            FileKind::Socket => {
+                self.sockets.push(real.clone());
+                return Ok(());
+            }
+            FileKind::Directory => return Ok(()),
         };
         let entry = self.entry(from, real, stat, kind)?;
         let first = matches!(entry.kind, NewKind::File { .. });
@@ -362,6 +368,11 @@ impl<'a, 'b> Copier<'a, 'b> {
         let entry =
             NewEntry { kind, permissions, owner: self.rules.owner.unwrap_or_default(), mtime, xattrs: Vec::new() };
         self.destination.put(target, entry)
+    }
+
+    /// The sockets that were left out.
+    pub fn sockets(&self) -> &[RelPath] {
+        &self.sockets
     }
 
     /// The target as a directory that is made when it is missing; for archives, which `--chmod` is not about.

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::str::Chars;
 
+/// How deep substitutions may stand in each other: each level takes stack.
+const DEPTH_MAX: usize = 64;
+
 /// Where a lexer looks variables up.
 pub trait Variables {
     /// The value of `name`; none when it is not set.
@@ -30,6 +33,9 @@ pub enum LexError {
     /// A quote or brace is not closed, or a substitution is malformed.
     #[error("{0}")]
     Syntax(String),
+    /// Substitutions stand in each other without end.
+    #[error("substitutions stand more than {DEPTH_MAX} deep in each other")]
+    Depth,
     /// `${name:?message}` with nothing in `name`.
     #[error("{name}: {message}")]
     Required {
@@ -79,7 +85,8 @@ impl Lexer {
     }
 
     fn run(&self, text: &str, variables: &dyn Variables) -> Result<(String, Vec<String>), LexError> {
-        let mut run = Run { lexer: self, rest: text.chars().peekable(), variables, raw_escapes: self.raw_escapes };
+        let (rest, raw_escapes) = (text.chars().peekable(), self.raw_escapes);
+        let mut run = Run { lexer: self, rest, variables, raw_escapes, depth: 0 };
         run.until(None, self.raw_escapes)
     }
 }
@@ -113,14 +120,21 @@ struct Run<'a> {
     rest: Peekable<Chars<'a>>,
     variables: &'a dyn Variables,
     raw_escapes: bool,
+    /// How many substitutions the current place is in.
+    depth: usize,
 }
 
 impl Run<'_> {
     /// Reads up to `stop` or the end.
     fn until(&mut self, stop: Option<char>, raw_escapes: bool) -> Result<(String, Vec<String>), LexError> {
+        if self.depth > DEPTH_MAX {
+            return Err(LexError::Depth);
+        }
+        self.depth += 1;
         let before = std::mem::replace(&mut self.raw_escapes, raw_escapes);
         let result = self.read(stop);
         self.raw_escapes = before;
+        self.depth -= 1;
         result
     }
 

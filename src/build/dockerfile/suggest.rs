@@ -1,8 +1,14 @@
 //! What may have been meant by a mistyped word.
 
+/// No word that anybody means is longer, in bytes.
+const LONGEST: usize = 256;
+
 /// The word of `known` that is nearest to `word`, if it is near enough to be a slip of the fingers: one change for
 /// short words, two for longer ones, letter case left aside.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > LONGEST {
+        return None;
+    }
     let word = word.to_lowercase();
     let limit = if word.chars().count() <= 3 { 1 } else { 2 };
     known

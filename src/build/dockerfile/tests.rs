@@ -474,3 +474,13 @@ fn triggers_are_single_instructions() {
         assert!(parse_trigger(text).is_err(), "{text}");
     }
 }
+
+#[test]
+fn regression_substitutions_in_each_other_without_end_are_refused() {
+    let nested = |depth: usize| format!("{}y{}", "${x:-".repeat(depth), "}".repeat(depth));
+    let word = |depth| Lexer::new('\\').word(&nested(depth), &variables(&[]));
+    assert_eq!(word(50).unwrap(), "y");
+    assert_eq!(word(100_000).unwrap_err(), LexError::Depth);
+    let quoted = format!("\"{}", nested(100_000));
+    assert!(Lexer::new('\\').word(&quoted, &variables(&[])).is_err());
+}

@@ -92,6 +92,9 @@ pub(super) fn copy(
             }
         }
     }
+    for socket in copier.sockets() {
+        work.shared.build.reporter.warn(&format!("{socket}: a socket cannot be part of an image, and is left out"));
+    }
     let trees: Vec<&dyn Tree> = inputs.trees.iter().map(|tree| &**tree).collect();
     let data = Data { trees: &trees, archives: &inputs.archives };
     let mut key = Key::above(work.layers.chain_id());

@@ -1,7 +1,7 @@
 //! One stage after the other, and the steps of each.
 
 use super::cache::{self, Record};
-use super::error::{BuildError, BuildResult};
+use super::error::{BuildError, BuildResult, trying};
 use super::events::Event;
 use super::layers::Layers;
 use super::results::StageResult;
@@ -12,15 +12,25 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Instant;
 
+/// The stack of a stage's thread in bytes, of which only what is used takes memory: copies go down a tree by recursion, and a path of an
+/// image may have as many components as there is room for in 32 KiB.
+const STACK: usize = 64 << 20;
+
 /// Runs every stage of the plan, each in a thread of its own.
 pub(super) fn run_all(shared: &Shared<'_>) -> BuildResult<()> {
     let stages = &shared.build.plan.stages;
     let outcomes: Vec<BuildResult<()>> = thread::scope(|scope| {
-        let threads: Vec<_> = stages.values().map(|stage| scope.spawn(move || run_stage(shared, stage))).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
+        let start = |stage| {
+            let started =
+                thread::Builder::new().stack_size(STACK).spawn_scoped(scope, move || run_stage(shared, stage));
+            // Whoever would wait for its result must not.
+            started.map_err(trying("start a thread")).inspect_err(|_| shared.results.fail())
+        };
+        let threads: Vec<_> = stages.values().map(start).collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, BuildResult<()>>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().map(|thread| thread.and_then(join)).collect()
     });
     // The first failure of its own is the one to tell.
     let mut elsewhere = None;

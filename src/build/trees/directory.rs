@@ -28,6 +28,8 @@ pub struct DirectoryTree {
     root: Arc<OwnedFd>,
     /// The directory that was looked into last: trees are read directory by directory.
     last: Mutex<Option<(RelPath, Arc<OwnedFd>)>>,
+    /// A directory that is not seen, by its device and inode.
+    hidden: Option<(u64, u64)>,
 }
 
 impl DirectoryTree {
@@ -35,7 +37,23 @@ impl DirectoryTree {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
-        Ok(Self { root: Arc::new(root), last: Mutex::new(None) })
+        Ok(Self { root: Arc::new(root), last: Mutex::new(None), hidden: None })
+    }
+
+    /// The same without the directory `path`, wherever below it is: where a build puts what it reads here, it would find that again.
+    pub fn without(mut self, path: &Path) -> io::Result<Self> {
+        let stat = rustix::fs::stat(path)?;
+        self.hidden = Some((stat.st_dev, stat.st_ino));
+        Ok(self)
+    }
+
+    fn stat_at(&self, directory: impl AsFd, name: &[u8]) -> io::Result<Option<Stat>> {
+        match rustix::fs::statat(directory, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if self.hidden == Some((stat.st_dev, stat.st_ino)) => Ok(None),
+            Ok(stat) => Ok(convert(&stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn directory(&self, path: &RelPath) -> io::Result<Arc<OwnedFd>> {
@@ -92,21 +110,13 @@ fn convert(stat: &rustix::fs::Stat) -> Option<Stat> {
     })
 }
 
-fn stat_at(directory: impl AsFd, name: &[u8]) -> io::Result<Option<Stat>> {
-    match rustix::fs::statat(directory, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(convert(&stat)),
-        Err(Errno::NOENT) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
 impl Tree for DirectoryTree {
     fn stat(&self, path: &RelPath) -> io::Result<Option<Stat>> {
         if path.is_root() {
             return Ok(convert(&rustix::fs::fstat(&self.root)?));
         }
         match self.place(path) {
-            Ok((directory, name)) => stat_at(&directory, &name),
+            Ok((directory, name)) => self.stat_at(&directory, &name),
             Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
                 Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
                 _ => Err(error),
@@ -122,7 +132,7 @@ impl Tree for DirectoryTree {
         while let Some(entry) = reader.read() {
             let Ok(name) = Name::new(entry?.file_name().to_bytes()) else { continue };
             // What vanished in the meantime is as if it had never been there.
-            if let Some(stat) = stat_at(&directory, &name)? {
+            if let Some(stat) = self.stat_at(&directory, &name)? {
                 entries.push((name, stat));
             }
         }

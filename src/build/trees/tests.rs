@@ -82,6 +82,16 @@ fn a_directory_is_read_but_never_left() {
 }
 
 #[test]
+fn regression_a_build_does_not_find_what_it_puts_below_its_context() {
+    let scratch = directory();
+    let stage = scratch.path().join("d/e");
+    let tree = DirectoryTree::open(scratch.path()).and_then(|tree| tree.without(&stage)).unwrap();
+    let left: Vec<&str> = WHOLE.iter().copied().filter(|line| !line.starts_with("/d/e/")).collect();
+    assert_eq!(everything(&tree), left);
+    assert_eq!(tree.stat(&path("d/e")).unwrap(), None);
+}
+
+#[test]
 fn regression_a_swapped_file_is_not_waited_for() {
     let scratch = directory();
     let tree = DirectoryTree::open(scratch.path()).unwrap();
