@@ -4,6 +4,7 @@ mod beside;
 mod large;
 mod limits;
 mod options;
+mod stacked;
 mod waiting;
 
 use crate::support::tree::{self, Notation};

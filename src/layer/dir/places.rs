@@ -20,12 +20,25 @@ pub(super) struct Place {
 pub(super) struct Places {
     first: HashMap<LocalIno, Place>,
     further: HashMap<LocalIno, Vec<Place>>,
+    /// Device (0 for the root's) and inode, to the number that stands for them, and back.
     substitutes: HashMap<(u64, u64), LocalIno>,
+    substituted: HashMap<LocalIno, (u64, u64)>,
 }
 
 /// Inode numbers of other devices than the root's, and those too large for a [`LocalIno`], are replaced by numbers
 /// from here on.
 const FIRST_SUBSTITUTE: u64 = 1 << 47;
+
+/// The substitute to try first. The same in each mount, whatever is met first: an upper has numbers of lower objects written down, and
+/// they must not lead to others later. (The numbers of a layerfs mount are large; those of file systems mounted inside a layer, of
+/// subvolumes, and of a kernel overlayfs over several file systems are of other devices.)
+fn substitute(device: u64, ino: u64) -> u64 {
+    // The finalizer of SplitMix64, over both: numbers that lie close together get numbers far apart.
+    let mut mixed = ino ^ device.rotate_left(32);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    FIRST_SUBSTITUTE | (mixed ^ (mixed >> 31)) & (FIRST_SUBSTITUTE - 1)
+}
 
 impl Places {
     /// The number of the object `ino` on `device`, in a tree whose root is on `root_device`.
@@ -33,8 +46,17 @@ impl Places {
         if device == root_device && ino < FIRST_SUBSTITUTE {
             return LocalIno(ino);
         }
-        let next = LocalIno(FIRST_SUBSTITUTE + self.substitutes.len() as u64);
-        *self.substitutes.entry((device, ino)).or_insert(next)
+        let key = (if device == root_device { 0 } else { device }, ino);
+        if let Some(known) = self.substitutes.get(&key) {
+            return *known;
+        }
+        let mut number = substitute(key.0, ino);
+        while self.substituted.contains_key(&LocalIno(number)) {
+            number = FIRST_SUBSTITUTE | (number + 1) & (FIRST_SUBSTITUTE - 1);
+        }
+        self.substitutes.insert(key, LocalIno(number));
+        self.substituted.insert(LocalIno(number), key);
+        LocalIno(number)
     }
 
     /// One place of `ino`.
@@ -126,5 +148,16 @@ mod tests {
         assert_eq!(places.identify(2, 9, 1), other);
         assert_ne!(places.identify(1, 1 << 60, 1), other);
         assert!(other.0 < 1 << 48);
+    }
+
+    #[test]
+    fn regression_substitutes_do_not_depend_on_what_is_met_first() {
+        let large = |count: u64| (1..=count).map(|layer| layer << 48 | 5);
+        let (mut one, mut two) = (Places::default(), Places::default());
+        let forward: Vec<_> = large(500).map(|ino| one.identify(1, ino, 1)).collect();
+        let mut backward: Vec<_> = large(500).rev().map(|ino| two.identify(9, ino, 9)).collect();
+        backward.reverse();
+        assert_eq!(forward, backward);
+        assert_eq!(forward.iter().collect::<std::collections::HashSet<_>>().len(), 500);
     }
 }
