@@ -73,7 +73,9 @@ fn main() {
         if wanted.is_empty() || wanted.iter().any(|one| one == name) {
             println!("\n## {name}\n");
             report.begin(name);
+            let begun = std::time::Instant::now();
             answer(&bench, &mut report);
+            println!("\n{name} took {} s", begun.elapsed().as_secs());
             // After each, so that one that fails takes nothing with it.
             if let Some(path) = &json {
                 report.write(path);
