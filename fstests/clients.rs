@@ -248,7 +248,15 @@ fn podman_imports_runs_and_commits_as_root() {
         run("second", "committed", "busybox cat /made/file; busybox ls -d /tmp /opt /moved/file 2>&1 | busybox sort");
     assert!(seen.text().starts_with("hello\n") && seen.text().contains("/moved"), "{}", seen.text());
     assert!(seen.text().matches("No such file").count() == 2, "{}", seen.text());
-    podman(&["rm", "-f", "first", "second"]).ok();
+    // A volume that keeps its changes apart: a mount of its own, over the host's directory.
+    std::fs::write(scene.dir("volume").join("file"), "the host's").expect("a file");
+    let volume = format!("{}:/volume:O", scene.path("volume").display());
+    let script = "busybox cat /volume/file; echo changed >/volume/file; busybox cat /volume/file";
+    let own = ["--name", "third", "-v", &volume, "imported", "/bin/sh", "-c", script];
+    let seen = podman(&[&["run"] as &[&str], &limits, &own].concat()).ok();
+    assert_eq!(seen.text(), "the host'schanged\n");
+    assert_eq!(std::fs::read(scene.path("volume/file")).expect("the host's file"), b"the host's");
+    podman(&["rm", "-f", "first", "second", "third"]).ok();
     podman(&["rmi", "-f", "committed", "imported"]).ok();
     scene.sh("umount -l storage/overlay 2>/dev/null || true; rm -rf storage runroot").ok();
 }

@@ -136,7 +136,12 @@ impl OverlayOptions {
                 _,
                 Some(_),
             )
-            | (b"clone_fd" | b"kernel_cache" | b"splice_read" | b"splice_write" | b"splice_move", None, _) => {}
+            | (
+                b"clone_fd" | b"kernel_cache" | b"splice_read" | b"splice_write" | b"splice_move" | b"private"
+                | b"rprivate" | b"shared" | b"rshared" | b"slave" | b"rslave" | b"unbindable" | b"runbindable",
+                None,
+                _,
+            ) => {}
             _ => self.mount.apply_one(&shown)?,
         }
         Ok(())
@@ -263,6 +268,8 @@ mod tests {
         );
         let options = parse(&["lowerdir=/l,squash_to_uid=1000,squash_to_gid=100"]).unwrap();
         assert_eq!(options.owners.to_mount(5, 6), (1000, 100));
+        // Volumes with `:O` (containers/common, pkg/overlay).
+        parse(&["lowerdir=/volume,upperdir=/o/upper,workdir=/o/work,private"]).unwrap();
         let options = parse(&["lowerdir=/d:/l/A"]).unwrap();
         assert_eq!((options.upper, options.lowers.len()), (None, 2));
     }
