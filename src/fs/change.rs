@@ -172,19 +172,32 @@ impl LayerFs {
         })
     }
 
-    /// Takes setuid and setgid from `ino`, which is no directory, if it has them, for `caller`, who is about to write to it or changes nothing of its
-    /// owner. The two cannot be told apart, and the second only the owner may: for others they are gone in the answer only, and
-    /// the write itself says whether they go.
-    pub fn drop_set_ids(&self, ino: Ino, caller: Caller) -> FsResult<Attr> {
+    /// Takes setuid and setgid from `ino`, which is no directory, if it has them, for `caller`, who is about to write to it or changes nothing
+    /// of its owner. With a change of owner the kernel tells when it was, where it keeps the times of files (`trust_local_cmtime` in
+    /// fs/fuse/dir.c); elsewhere the two cannot be told apart. A write itself says whether the bits go: for who writes they are gone in the
+    /// answer only, but for root, of whom capabilities alone are taken.
+    pub fn drop_set_ids(&self, ino: Ino, caller: Caller, told: Option<Timestamp>) -> FsResult<Attr> {
+        let writable = self.writable()?;
         let mut before = self.getattr(ino)?;
-        if before.meta.kind.is_directory() || before.meta.permissions & 0o6000 == 0 {
+        let permissions = before.meta.permissions;
+        if before.meta.kind.is_directory() || permissions & 0o6000 == 0 {
             return Ok(before);
         }
-        if caller.uid != 0 && caller.uid != before.meta.uid {
+        let is_file = before.meta.kind == FileKind::File;
+        let is_write = is_file && writable.kernel_keeps_times() && told.is_none();
+        let stranger = caller.uid != 0 && caller.uid != before.meta.uid;
+        if is_write && caller.uid == 0 {
+            return Ok(before);
+        }
+        if is_write || stranger && is_file && !writable.kernel_keeps_times() {
             before.meta.permissions &= !0o6000;
             return Ok(before);
         }
-        let writable = self.writable()?;
+        if stranger {
+            let setgid_goes =
+                permissions & 0o2010 == 0o2010 || permissions & 0o2000 != 0 && !caller.is_in_group(before.meta.gid);
+            return if permissions & 0o4000 != 0 || setgid_goes { Err(FsError::NotPermitted) } else { Ok(before) };
+        }
         let local = self.ensure_upper(ino, Want::Metadata)?;
         let shared = writable.stripes.read(ino);
         writable.upper.drop_privileges(local, Some(caller).filter(|caller| caller.uid != 0), None)?;

@@ -291,7 +291,7 @@ impl Filesystem for Adapter {
             if begins {
                 // How the kernel says that a write or a change of owner is about to take setuid and setgid away; the bit that
                 // says so is not handed on (fuse_setattr in fs/fuse/dir.c). It keeps the mode of the answer.
-                return fs.drop_set_ids(Ino(ino.0), caller);
+                return fs.drop_set_ids(Ino(ino.0), caller, told);
             }
             fs.setattr(Ino(ino.0), &changes, told, unprivileged)
         };

@@ -56,13 +56,10 @@ fn meant_to_differ(step: &Step, ours: &Outcome, theirs: &Outcome, player: &Playe
     match &step.operation {
         // FUSE does not carry it.
         Operation::Name(_, OnName::Temporary) => *ours == Err(Errno::OPNOTSUPP),
-        // Of a stranger who changes no owner of a setuid file the kernel asks what it asks before a write.
-        Operation::Name(_, OnName::Chown(None, None, _)) | Operation::Slot(_, OnSlot::Chown(None, None)) => {
-            step.who != 0 && ours.is_ok() && *theirs == Err(Errno::PERM)
-        }
-        // An ACL that is not there can be removed from what is in the upper, to which failed operations copy in the kernel.
+        // An ACL that is not there can be removed from what is in the upper, to which operations that failed may have copied.
         Operation::Name(_, OnName::RemoveXattr("system.posix_acl_access" | "system.posix_acl_default")) => {
-            *ours == Err(Errno::NODATA) && theirs.is_ok()
+            let none = |outcome: &Outcome| *outcome == Err(Errno::NODATA);
+            none(ours) && theirs.is_ok() || ours.is_ok() && none(theirs)
         }
         // The kernel with its index cannot copy up what has no name any more.
         Operation::Slot(..) if ours.is_ok() && *theirs == Err(Errno::EXIST) => true,
@@ -72,14 +69,10 @@ fn meant_to_differ(step: &Step, ours: &Outcome, theirs: &Outcome, player: &Playe
     }
 }
 
-/// Whether a step would carry what is meant to differ into a file: a copy of what an old descriptor shows, and a write by root that
-/// takes capabilities from a setuid file.
+/// Whether a step would carry into a file what is meant to differ: a copy of what an old descriptor shows.
 fn is_left_out(step: &Step, player: &Player) -> bool {
-    let Operation::Slot(slot, what) = &step.operation else { return false };
-    let keeps_set_ids = |slot| step.who == 0 && player.has_set_ids_and_capabilities(slot);
-    match what {
-        OnSlot::CopyTo(to, ..) | OnSlot::SendTo(to, _) => player.only_reads(*slot) || keeps_set_ids(*to),
-        OnSlot::Write(..) | OnSlot::Append(..) | OnSlot::Allocate(..) | OnSlot::Truncate(..) => keeps_set_ids(*slot),
+    match &step.operation {
+        Operation::Slot(slot, OnSlot::CopyTo(..) | OnSlot::SendTo(..)) => player.only_reads(*slot),
         _ => false,
     }
 }

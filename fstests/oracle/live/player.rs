@@ -45,14 +45,6 @@ impl Player {
         flags.is_some_and(|flags| flags & OFlags::RWMODE == OFlags::RDONLY)
     }
 
-    /// Whether a slot holds a file with setuid or setgid and with capabilities.
-    pub(super) fn has_set_ids_and_capabilities(&self, slot: usize) -> bool {
-        self.slots[slot].as_ref().is_some_and(|fd| {
-            let set_ids = rustix::fs::fstat(fd).is_ok_and(|stat| stat.st_mode & 0o6000 != 0);
-            set_ids && rustix::fs::fgetxattr(fd, "security.capability", &mut [0_u8; 64][..]).is_ok()
-        })
-    }
-
     /// Does it, as who shall do it.
     pub(super) fn play(&mut self, step: &Step) -> Outcome {
         rustix::process::chdir(&self.root).expect("the root of the tree");
