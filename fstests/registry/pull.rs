@@ -4,7 +4,9 @@ use super::proxy::{Fault, Proxy};
 use super::raw::{self, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, OCI_PLAIN};
 use super::server::Registry;
 use super::{SERVER, assert_store_clean, layerfs, names, seed, small_image};
+use crate::support::image::digest;
 use crate::support::{Image, Scene, tree};
+use base64::Engine;
 use serde_json::{Value, json};
 use sha2::Digest as _;
 
@@ -170,6 +172,44 @@ fn regression_a_list_that_was_pushed_without_attestations_is_in_the_store() {
         layerfs(&scene, &["inspect", "--platform", platform, &copy]).ok();
     }
     layerfs(&scene, &["fsck"]).ok();
+}
+
+/// image-spec, descriptor.md: `data` is the content itself.
+#[test]
+fn regression_content_in_a_descriptor_need_not_be_anywhere_else() {
+    let Some(scene) = Scene::begin(SERVER) else { return };
+    let registry = Registry::start(&scene);
+    let address = registry.address();
+    let image = Image::new().layer("file a =1");
+    let embedded = |mut descriptor: Value, bytes: &[u8]| {
+        descriptor["data"] = base64::engine::general_purpose::STANDARD.encode(bytes).into();
+        descriptor
+    };
+    let config = raw::put_blob(&address, "image", OCI_CONFIG, &image.configuration());
+    let hidden = config["digest"].as_str().expect("a digest").to_owned();
+    let layer = raw::put_blob(&address, "image", OCI_PLAIN, &image.layers()[0]);
+    let config = embedded(config, &image.configuration());
+    let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [layer]});
+    raw::put_manifest(&address, "image", "1", &manifest);
+    let proxy = Proxy::start(&address, move |seen| seen.path.contains(&hidden).then(|| Fault::status(404)));
+    layerfs(&scene, &["pull", &format!("{}/image:1", proxy.name())]).ok();
+    // The same in a layout, whose list has the manifest in it too.
+    let layout = image.write_oci(&scene.path("layout"), "embedded:1");
+    for entry in std::fs::read_dir(layout.join("blobs/sha256")).expect("blobs").flatten() {
+        if std::fs::read(entry.path()).expect("a blob") != image.layers()[0] {
+            std::fs::remove_file(entry.path()).expect("removed");
+        }
+    }
+    let bytes = serde_json::to_vec(&manifest).expect("JSON");
+    let entry = json!({
+        "mediaType": OCI_MANIFEST, "digest": digest(&bytes), "size": bytes.len(),
+        "annotations": {"org.opencontainers.image.ref.name": "embedded:1"},
+    });
+    let index = json!({"schemaVersion": 2, "manifests": [embedded(entry, &bytes)]});
+    std::fs::write(layout.join("index.json"), index.to_string()).expect("written");
+    layerfs(&scene, &["load", "-i"]).arg(&layout).ok();
+    assert_eq!(layerfs(&scene, &["cat", "embedded:1:/a"]).ok().text(), "1");
+    assert_store_clean(&scene);
 }
 
 #[test]

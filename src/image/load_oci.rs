@@ -167,8 +167,13 @@ impl Layout<'_> {
 
     /// The images of a list that the archive has: those of one platform may list others that they do not have.
     fn present(&self, index: &Index) -> Index {
-        let has = |entry: &&Descriptor| self.files.has_document(&blob_name(&entry.digest));
+        let has = |entry: &&Descriptor| self.has(entry);
         Index::new(index.manifests.iter().filter(|entry| entry.is_image()).filter(has).cloned().collect())
+    }
+
+    /// Whether the archive has a document, be it in the descriptor.
+    fn has(&self, entry: &Descriptor) -> bool {
+        self.files.has_document(&blob_name(&entry.digest)) || entry.embedded().is_some()
     }
 
     /// The list with what is in the lists in it, and these.
@@ -176,7 +181,7 @@ impl Layout<'_> {
         let mut lists = Vec::new();
         let flat = index.flattened(wanted, |entry, nesting| {
             let in_document = |source| ImageError::Document { what: format!("index {}", entry.digest), source };
-            if !self.files.has_document(&blob_name(&entry.digest)) {
+            if !self.has(entry) {
                 return Ok::<_, ImageError>(None);
             }
             nesting.check().map_err(in_document)?;
@@ -240,7 +245,8 @@ impl Layout<'_> {
         let digest = descriptor.digest;
         let missing =
             || ImageError::Incomplete { what: self.options.source.label(), missing: format!("{what} {digest}") };
-        let bytes = self.files.document(&blob_name(&digest), self.options.limits.manifest)?.ok_or_else(missing)?;
+        let found = self.files.document(&blob_name(&digest), self.options.limits.manifest)?;
+        let bytes = found.or_else(|| descriptor.embedded()).ok_or_else(missing)?;
         let verified = digest.verify(descriptor.size, &bytes);
         verified.map_err(|source| ImageError::Mismatch { layer: what.to_owned(), source })?;
         Ok(bytes)

@@ -1,6 +1,7 @@
 //! Manifests, indexes and the descriptors in them.
 
 use super::{Digest, MediaType, Platform, UnsupportedMediaType};
+use base64::Engine;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -57,6 +58,13 @@ impl Descriptor {
     /// What the media type means.
     pub fn kind(&self) -> Result<MediaType, UnsupportedMediaType> {
         MediaType::parse(&self.media_type)
+    }
+
+    /// The content, where the descriptor holds it itself (descriptor.md, `data`) and it is what the digest and the size say.
+    pub fn embedded(&self) -> Option<Vec<u8>> {
+        let text = self.other.get("data")?.as_str()?;
+        let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+        self.digest.verify(self.size, &bytes).is_ok().then_some(bytes)
     }
 
     /// Whether a list of images has it for what somebody attests about another entry: such are for the platform `unknown`.
@@ -359,6 +367,15 @@ mod tests {
         );
         let manifest = Manifest::parse(text.as_bytes()).unwrap();
         assert_eq!(String::from_utf8(manifest.to_bytes()).unwrap(), text);
+    }
+
+    #[test]
+    fn regression_content_in_a_descriptor_counts_where_it_is_what_was_promised() {
+        let mut descriptor = config();
+        for (data, expected) in [("e30=", Some(b"{}".to_vec())), ("e31=", None), ("?", None), ("e30K", None)] {
+            descriptor.other.insert("data".to_owned(), data.into());
+            assert_eq!(descriptor.embedded(), expected, "{data}");
+        }
     }
 
     #[test]

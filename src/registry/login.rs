@@ -28,7 +28,7 @@ pub fn log_in(session: &Session, registry: &str, username: &str, password: Secre
     let token = token.map_err(|source| Error::Auth { registry: registry.to_owned(), source })?;
     prove(&host)?;
     let keep = token.map_or(basic, Credentials::IdentityToken);
-    Ok(AuthFiles::new(session.settings().paths.clone()).store(registry, &keep)?)
+    Ok(AuthFiles::new(session.settings().paths.clone()).store(registry, username, &keep)?)
 }
 
 /// Forgets the credentials of `registry`; false when there were none.

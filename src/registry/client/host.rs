@@ -125,9 +125,10 @@ impl Host {
         })
     }
 
-    /// Remembers what a 401 asks for; false when it asks for nothing that is understood.
+    /// Remembers what a 401 of the registry asks for; false when it asks for nothing that is understood. What a storage service says to
+    /// which it has redirected does not count: the authorization server that it names would be sent the registry's credentials.
     fn note_challenge(&self, response: &Response) -> bool {
-        if response.status != 401 {
+        if response.status != 401 || !response.url.same_origin(&self.base) {
             return false;
         }
         let headers = response.headers.get_all("www-authenticate").iter().filter_map(|value| value.to_str().ok());

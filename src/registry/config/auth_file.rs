@@ -44,8 +44,8 @@ impl AuthFiles {
         Ok(Credentials::Anonymous)
     }
 
-    /// Keeps `credentials` for `registry`.
-    pub fn store(&self, registry: &str, credentials: &Credentials) -> Result<Stored, ConfigError> {
+    /// Keeps `credentials` of `username` for `registry`.
+    pub fn store(&self, registry: &str, username: &str, credentials: &Credentials) -> Result<Stored, ConfigError> {
         let path = self.login_file()?;
         let mut document = read(&path)?.unwrap_or_default();
         let key = auth_keys(registry).swap_remove(0);
@@ -62,6 +62,8 @@ impl AuthFiles {
                 entry.insert("auth".into(), text.into());
             }
             Credentials::IdentityToken(token) => {
+                // With the user and no password, as docker has it: podman passes over what has no `auth`.
+                entry.insert("auth".into(), STANDARD.encode(format!("{username}:")).into());
                 entry.insert("identitytoken".into(), token.expose().into());
             }
             Credentials::RegistryToken(token) => {

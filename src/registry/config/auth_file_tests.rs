@@ -60,7 +60,7 @@ fn credentials_are_found_under_all_their_names() {
 #[test]
 fn a_login_keeps_what_it_does_not_know_and_is_private() {
     let home = Home::new(r#"{"detachKeys": "ctrl-x", "auths": {"other": {"auth": "am9lOnB3"}}}"#);
-    let stored = home.files().store("reg:5000", &basic("joe", "se:cret")).expect("stored");
+    let stored = home.files().store("reg:5000", "joe", &basic("joe", "se:cret")).expect("stored");
     assert_eq!(stored, Stored::File(home.path()));
     assert_eq!(home.files().find("reg:5000", "x").expect("found"), basic("joe", "se:cret"));
     assert_eq!(home.files().find("other", "x").expect("found"), basic("joe", "pw"));
@@ -74,9 +74,19 @@ fn a_login_keeps_what_it_does_not_know_and_is_private() {
 }
 
 #[test]
+fn regression_an_identity_token_is_filed_where_podman_looks() {
+    let home = Home::new("");
+    home.files().store("reg", "joe", &Credentials::IdentityToken(Secret::new("T"))).expect("stored");
+    let text = std::fs::read_to_string(home.path()).expect("text");
+    let document: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(document["auths"]["reg"], serde_json::json!({"auth": "am9lOg==", "identitytoken": "T"}));
+    assert_eq!(home.files().find("reg", "x").expect("found"), Credentials::IdentityToken(Secret::new("T")));
+}
+
+#[test]
 fn docker_hub_is_filed_as_docker_does() {
     let home = Home::new("");
-    home.files().store("docker.io", &basic("joe", "pw")).expect("stored");
+    home.files().store("docker.io", "joe", &basic("joe", "pw")).expect("stored");
     let text = std::fs::read_to_string(home.path()).expect("text");
     assert!(text.contains("\"https://index.docker.io/v1/\""), "{text}");
     assert!(home.files().remove("docker.io").expect("removed"));

@@ -140,6 +140,9 @@ impl Making<'_> {
     }
 
     fn manifest(&self, entry: &Descriptor) -> Result<RawManifest, Error> {
+        if let Some(bytes) = entry.embedded() {
+            return Ok(RawManifest { media_type: Some(entry.media_type.clone()), digest: entry.digest, bytes });
+        }
         self.place.manifest(&entry.digest.to_string(), self.options.limits.manifest)
     }
 
@@ -154,16 +157,23 @@ impl Making<'_> {
     fn read_platform(&self, entry: &Descriptor) -> Result<Option<Platform>, Error> {
         let raw = self.manifest(entry)?;
         let Ok(ManifestKind::Image(manifest)) = raw.parse(self.what) else { return Ok(None) };
-        let Descriptor { digest, size, .. } = manifest.config;
-        let bytes = BlobSource { repository: self.place.clone(), digest, size }.fetch(self.options.limits.manifest)?;
+        let bytes = self.configuration(&manifest.config)?;
         Ok(ImageConfig::parse(&bytes).ok().map(|config| config.platform()))
+    }
+
+    /// The bytes of a configuration.
+    fn configuration(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
+        if let Some(bytes) = descriptor.embedded() {
+            return Ok(bytes);
+        }
+        let Descriptor { digest, size, .. } = *descriptor;
+        BlobSource { repository: self.place.clone(), digest, size }.fetch(self.options.limits.manifest)
     }
 
     /// Takes one image: its manifest and configuration. `platform` is what it must run on.
     fn image(&mut self, manifest: Manifest, raw: &RawManifest, platform: Option<&Platform>) -> Result<(), Error> {
         let descriptor = manifest.config.clone();
-        let source = BlobSource { repository: self.place.clone(), digest: descriptor.digest, size: descriptor.size };
-        let bytes = source.fetch(self.options.limits.manifest)?;
+        let bytes = self.configuration(&descriptor)?;
         let config = ImageConfig::parse(&bytes)
             .and_then(|config| config.check_layers(manifest.layers.len()).map(|()| config))
             .map_err(|source| Error::Configuration { what: self.what.to_owned(), source })?;
