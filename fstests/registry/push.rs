@@ -200,6 +200,43 @@ fn all_tags_of_a_name_are_pushed() {
 }
 
 #[test]
+fn what_is_built_is_pushed() {
+    let Some(scene) = Scene::begin(SERVER) else { return };
+    let registry = Registry::start(&scene);
+    let context = scene.dir("context");
+    std::fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY Dockerfile /\n").expect("written");
+    let build = |arguments: &[&str]| layerfs(&scene, &["build"]).args(arguments).arg(&context);
+    let name = |tag: &str| format!("{}/built:{tag}", registry.name());
+    let facts = scene.path("facts");
+    let file = format!("--metadata-file={}", facts.display());
+    build(&["-q", "--push", "-t", &name("1"), "-t", &name("2"), &file]).ok();
+    let facts: serde_json::Value = serde_json::from_slice(&std::fs::read(&facts).expect("facts")).expect("JSON");
+    for tag in ["1", "2"] {
+        assert_eq!(facts["containerimage.digest"], remote_digest(&scene, &name(tag)), "{tag}");
+    }
+    build(&["-o", &format!("type=registry,name={}", name("3"))]).ok();
+    build(&["-o", "type=image,push=true", "-t", &name("4")]).ok();
+    assert_eq!(remote_digest(&scene, &name("3")), remote_digest(&scene, &name("4")));
+    build(&["--push"]).output().fails(1, &["a name is needed to push", "hint: "]);
+    build(&["--push", "-t", "x", "-o", "out"]).output().fails(1, &["--push does not go with"]);
+    // As a base in the place of a name, from a registry and from a layout.
+    let other = scene.dir("other");
+    std::fs::write(other.join("Dockerfile"), "FROM base\nCOPY --from=tools:latest Dockerfile /second\n")
+        .expect("written");
+    let layout = scene.path("oci");
+    skopeo(&scene, &["copy", "--src-tls-verify=false", &format!("docker://{}", name("1"))])
+        .arg(format!("oci:{}:tools", layout.display()))
+        .ok();
+    let base = format!("--build-context=base=docker-image://{}", name("3"));
+    let tools = format!("--build-context=tools=oci-layout://{}:tools", layout.display());
+    layerfs(&scene, &["build", "-t", "second", &base, &tools]).arg(&other).ok();
+    assert_eq!(layerfs(&scene, &["ls", "second"]).ok().text(), "Dockerfile\nsecond\n");
+    for (value, message) in [("x", "NAME=VALUE"), ("x=https://a/b.git", "neither a directory"), ("x=none", "no such")] {
+        layerfs(&scene, &["build", "--build-context", value]).arg(&other).output().fails(1, &[message, "hint: "]);
+    }
+}
+
+#[test]
 fn podman_and_layerfs_exchange_images() {
     let needs = [SERVER, &[Need::Program("podman"), Need::Root]].concat();
     let Some(scene) = Scene::begin(&needs) else { return };

@@ -1,19 +1,22 @@
 //! `layerfs build`: an image from a Dockerfile.
 
+use super::build_contexts::Contexts;
 use super::build_images::{BaseImages, Pulls};
-use super::build_input::{Input, read_input};
+use super::build_input::read_input;
 use super::build_output::{Destination, deliver};
 use super::build_progress::Plain;
+use super::build_push;
 use super::limit_options::{Host, Ulimit};
 use super::registry_options::RegistryOptions;
 use super::{Global, WithHint};
-use crate::build::dockerfile::{self, Dockerfile};
-use crate::build::execute::{Build, BuildError, Cancel, Options, Reporter, Secret, keys_of};
-use crate::build::plan::{Plan, Settings, plan};
+use crate::build::dockerfile;
+use crate::build::execute::{Build, BuildError, Built, Cancel, Options, Reporter, Secret, keys_of};
+use crate::build::plan::{NamedContext, Settings, plan};
 use crate::commit::Clock;
 use crate::oci::{Platform, Reference};
+use crate::registry::http;
 use crate::registry::pull::PullPolicy;
-use crate::store::{ImageRecord, Session, Store};
+use crate::store::Store;
 use crate::sys::SignalSet;
 use clap::ValueEnum;
 use std::collections::BTreeMap;
@@ -33,6 +36,9 @@ pub(super) struct Args {
     /// The Dockerfile, or `-` for standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     file: Option<String>,
+    /// Put files or an image in the place of a name: NAME=DIRECTORY, NAME=docker-image://IMAGE, NAME=oci-layout://DIRECTORY[:TAG]
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    contexts: Vec<String>,
     /// Set an argument of the Dockerfile; without a value it is taken from the environment
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     arguments: Vec<String>,
@@ -102,7 +108,10 @@ pub(super) struct Args {
     /// Write the image's names and digests to a file, as JSON
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
-    /// Where the result goes: type=local|tar|oci|docker,dest=PATH, a directory, or - [default: the store]
+    /// Push the image to the registries of its names
+    #[arg(long)]
+    push: bool,
+    /// Where the result goes: type=local|tar|oci|docker,dest=PATH, type=registry, a directory, or - [default: the store]
     #[arg(short, long, value_name = "SPEC")]
     output: Option<Destination>,
     /// How progress is shown
@@ -151,43 +160,59 @@ enum ProgressMode {
 pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let store = global.store()?;
     let session = store.session()?;
+    let tags = args.names();
+    let registry = build_push::prepare(args.push, args.output.as_ref(), &tags, &args.registry)?;
     let input = read_input(&args.context, args.file.as_deref(), &session)?;
+    let contexts = Contexts::read(&args.contexts, &session, args.is_quiet())?;
     let file = dockerfile::parse(&input.dockerfile)?;
-    let reporter = Plain::new(args.quiet || args.progress == ProgressMode::Quiet);
+    let reporter = Plain::new(args.is_quiet());
     file.warnings.iter().for_each(|warning| reporter.warn(&warning.to_string()));
-    let settings = settings(args)?;
-    let images = BaseImages::new(pulls(args), &store);
+    let settings = settings(args, contexts.named)?;
+    let images = BaseImages::new(pulls(args), &store, contexts.images);
     let plan = images.told(plan(&file, &settings, &images))?;
     if !plan.unused_arguments.is_empty() {
         reporter.warn(&format!("build arguments were not used: {}", plan.unused_arguments.join(", ")));
     }
     let cancel = Cancel::default();
-    end_on_signal(cancel.clone())?;
-    let found = images.found();
+    end_on_signal(cancel.clone(), registry.as_ref().map(|session| session.cancel().clone()))?;
     let options = options(args, &store, &settings, &reporter)?;
-    let built = execute(&store, &session, &plan, &input, &found, options, &reporter, cancel);
-    let built = match built {
+    let build = Build {
+        store: &store,
+        session: &session,
+        plan: &plan,
+        context: input.context,
+        contexts: &contexts.files,
+        images: &images.found(),
+        options,
+        reporter: &reporter,
+        cancel,
+    };
+    let mut built = match build.run() {
         Err(BuildError::Command { place, code }) => return Err(failed_command(&place, code)),
         Err(BuildError::Step(place)) => return Err(anyhow::Error::from(*place)),
         other => other?,
     };
-    deliver(&session, &built, args.output.as_ref(), &args.tags)?;
-    finish(args, &built, &file)
+    deliver(&session, &built, args.output.as_ref(), &tags)?;
+    if let Some(registry) = registry {
+        let pushed = build_push::push_all(&store, &registry, &tags, args.is_quiet())?;
+        built.manifest = pushed.unwrap_or(built.manifest);
+    }
+    finish(args, &built, &tags)
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call, with everything a build needs")]
-fn execute(
-    store: &Store,
-    session: &Session,
-    plan: &Plan,
-    input: &Input,
-    images: &BTreeMap<String, ImageRecord>,
-    options: Options,
-    reporter: &dyn Reporter,
-    cancel: Cancel,
-) -> Result<crate::build::execute::Built, BuildError> {
-    let context = std::sync::Arc::clone(&input.context);
-    Build { store, session, plan, context, images, options, reporter, cancel }.run()
+impl Args {
+    /// What the image is called.
+    fn names(&self) -> Vec<Reference> {
+        let more = match &self.output {
+            Some(Destination::Store { names, .. }) => names.as_slice(),
+            _ => &[],
+        };
+        self.tags.iter().chain(more).cloned().collect()
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.quiet || self.progress == ProgressMode::Quiet
+    }
 }
 
 fn failed_command(place: &dockerfile::Diagnostic, code: u8) -> anyhow::Error {
@@ -203,13 +228,13 @@ fn failed_command(place: &dockerfile::Diagnostic, code: u8) -> anyhow::Error {
 }
 
 /// The file of `--metadata-file`, with the keys that buildx gives it.
-fn metadata(args: &Args, built: &crate::build::execute::Built) -> serde_json::Value {
+fn metadata(tags: &[Reference], built: &Built) -> serde_json::Value {
     let mut facts = serde_json::json!({
         "containerimage.config.digest": built.id.to_string(),
         "containerimage.descriptor": &built.manifest,
         "containerimage.digest": built.manifest.digest.to_string(),
     });
-    let names: Vec<String> = args.tags.iter().map(|tag| tag.clone().or_latest().canonical()).collect();
+    let names: Vec<String> = tags.iter().map(|tag| tag.clone().or_latest().canonical()).collect();
     if let Some(facts) = facts.as_object_mut().filter(|_| !names.is_empty()) {
         facts.insert("image.name".to_owned(), names.join(",").into());
     }
@@ -217,19 +242,19 @@ fn metadata(args: &Args, built: &crate::build::execute::Built) -> serde_json::Va
 }
 
 /// Names, ID file, what is printed.
-fn finish(args: &Args, built: &crate::build::execute::Built, _file: &Dockerfile) -> anyhow::Result<ExitCode> {
+fn finish(args: &Args, built: &Built, tags: &[Reference]) -> anyhow::Result<ExitCode> {
     let id = built.id.to_string();
     if let Some(path) = &args.iidfile {
         std::fs::write(path, &id).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     }
     if let Some(path) = &args.metadata_file {
-        let text = super::output::json_text(&metadata(args, built))? + "\n";
+        let text = super::output::json_text(&metadata(tags, built))? + "\n";
         std::fs::write(path, text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     }
     if args.quiet {
         writeln!(std::io::stdout(), "{id}")?;
-    } else if args.output.is_none() {
-        let tags = args.tags.iter().map(|tag| format!("tagged {}\n", tag.clone().or_latest().familiar()));
+    } else if matches!(args.output, None | Some(Destination::Store { .. })) {
+        let tags = tags.iter().map(|tag| format!("tagged {}\n", tag.clone().or_latest().familiar()));
         let text: String = std::iter::once(format!("built {id}\n")).chain(tags).collect();
         // The result does not depend on whether anybody reads this.
         let _ = std::io::stderr().write_all(text.as_bytes());
@@ -237,7 +262,7 @@ fn finish(args: &Args, built: &crate::build::execute::Built, _file: &Dockerfile)
     Ok(ExitCode::SUCCESS)
 }
 
-fn settings(args: &Args) -> anyhow::Result<Settings> {
+fn settings(args: &Args, contexts: BTreeMap<String, NamedContext>) -> anyhow::Result<Settings> {
     let host = Platform::host();
     if let Some(platform) = &args.platform
         && host.distance_to(platform).is_none()
@@ -271,6 +296,7 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
         target: args.target.clone(),
         platform: host,
         allow_insecure: args.allow.contains(&Allowed::Insecure),
+        contexts,
     })
 }
 
@@ -337,7 +363,7 @@ pub(super) fn memory(text: &str) -> Result<u64, String> {
 }
 
 /// Ends the build at the first signal that asks for it. A second one ends the program as it always does.
-fn end_on_signal(cancel: Cancel) -> anyhow::Result<()> {
+fn end_on_signal(cancel: Cancel, transfers: Option<http::Cancel>) -> anyhow::Result<()> {
     let signals = SignalSet::block(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
     let wait = move || {
         while let Ok(signal) = signals.wait() {
@@ -345,6 +371,7 @@ fn end_on_signal(cancel: Cancel) -> anyhow::Result<()> {
                 std::process::exit(128 + signal);
             }
             cancel.cancel();
+            transfers.iter().for_each(http::Cancel::cancel);
         }
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(wait)?;

@@ -88,8 +88,9 @@ pub(super) struct BaseImages<'a> {
 }
 
 impl<'a> BaseImages<'a> {
-    pub(super) fn new(pulls: Pulls<'a>, store: &'a Store) -> Self {
-        Self { pulls, store, found: RefCell::default(), missing: RefCell::default() }
+    /// Images of `store`, pulled where they are missing; those of `found` are known already.
+    pub(super) fn new(pulls: Pulls<'a>, store: &'a Store, found: BTreeMap<String, ImageRecord>) -> Self {
+        Self { pulls, store, found: RefCell::new(found), missing: RefCell::default() }
     }
 
     /// A plan's result, with the advice that goes with the image that was missing.

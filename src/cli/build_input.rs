@@ -51,6 +51,14 @@ pub(super) fn read_input(context: &str, file: Option<&str>, session: &Session) -
     Ok(Input { dockerfile: source(name, text)?, context: filtered(tree, ignore)? })
 }
 
+/// The files of a named context: those of a directory but what its `.dockerignore` names.
+pub(super) fn named_files(directory: &str, session: &Session) -> anyhow::Result<Arc<dyn Tree>> {
+    let tree = DirectoryTree::open(Path::new(directory)).and_then(|tree| tree.without(&session.store().stage()));
+    let tree = tree.with_context(|| format!("cannot open the context {directory}"))?;
+    let ignore = read_from(&tree, ".dockerignore")?;
+    filtered(tree, ignore)
+}
+
 /// A tar with everything, or a Dockerfile alone.
 fn from_stdin(file: Option<&str>, session: &Session) -> anyhow::Result<Input> {
     if file == Some("-") {

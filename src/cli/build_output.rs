@@ -16,8 +16,13 @@ use std::str::FromStr;
 /// `--output`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Destination {
-    /// The store, as without the option.
-    Store,
+    /// The store, as without the option, under these names too; and a registry.
+    Store {
+        /// Further names.
+        names: Vec<Reference>,
+        /// Whether it is pushed.
+        push: bool,
+    },
     /// The files, in a directory.
     Local(PathBuf),
     /// The files, in a tar; none is standard output.
@@ -36,13 +41,20 @@ impl FromStr for Destination {
             return Ok(if text == "-" { Self::Tar(None) } else { Self::Local(text.into()) });
         }
         let (mut kind, mut path) = (None, None);
+        let (mut names, mut push) = (Vec::new(), false);
         for field in text.split(',') {
             match field.split_once('=') {
                 Some(("type", value)) => kind = Some(value),
+                Some(("name", value)) => {
+                    names.push(value.parse().map_err(|error| format!("{value:?}: {error}"))?);
+                }
+                Some(("push", value)) => {
+                    push = value.parse().map_err(|_| format!("push={value}: true or false is expected"))?;
+                }
                 Some(("dest" | "path", value)) => path = Some(value).filter(|value| *value != "-"),
                 _ => {
                     return Err(format!(
-                        "unknown field {field:?}: type=local|tar|oci|docker|image,dest=PATH is expected"
+                        "unknown field {field:?}: type=local|tar|oci|docker|image|registry,dest=PATH is expected"
                     ));
                 }
             }
@@ -54,8 +66,9 @@ impl FromStr for Destination {
             ("tar", path) => Ok(Self::Tar(path)),
             ("oci", path) => Ok(Self::Oci(path)),
             ("docker", path) => Ok(Self::Docker(path)),
-            ("image", _) => Ok(Self::Store),
-            (other, _) => Err(format!("unknown type {other:?}: local, tar, oci, docker and image are known")),
+            ("image", _) => Ok(Self::Store { names, push }),
+            ("registry", _) => Ok(Self::Store { names, push: true }),
+            (other, _) => Err(format!("unknown type {other:?}: local, tar, oci, docker, image and registry are known")),
         }
     }
 }
@@ -68,7 +81,7 @@ pub(super) fn deliver(
     tags: &[Reference],
 ) -> anyhow::Result<()> {
     match destination {
-        None | Some(Destination::Store) => name(session, built, tags),
+        None | Some(Destination::Store { .. }) => name(session, built, tags),
         Some(Destination::Local(path)) => {
             let tree = built.layers.tree()?;
             std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
@@ -128,7 +141,7 @@ mod tests {
             ("type=tar,dest=x.tar", Ok(Destination::Tar(Some("x.tar".into())))),
             ("type=tar", Ok(Destination::Tar(None))),
             ("dest=-,type=oci", Ok(Destination::Oci(None))),
-            ("type=image", Ok(Destination::Store)),
+            ("type=image", Ok(Destination::Store { names: Vec::new(), push: false })),
         ] {
             assert_eq!(text.parse(), expected, "{text}");
         }

@@ -6,10 +6,12 @@
 mod advice;
 mod analyze;
 mod build;
+mod build_contexts;
 mod build_images;
 mod build_input;
 mod build_output;
 mod build_progress;
+mod build_push;
 mod cat;
 mod changes;
 mod commit;

@@ -3,17 +3,17 @@
 use super::cache::{self, Key};
 use super::error::{BuildError, BuildResult, trying};
 use super::fetch::fetch;
-use super::stage::{Found, Made, Work, layers_of};
+use super::stage::{Found, Made, Work, tree_of};
 use crate::build::context::Matcher;
 use crate::build::copy::{
-    Copier, Data, Destination, ModeChange, Rules, Tree, fingerprint, open_archive, resolve, resolve_owner,
+    Copier, Data, Destination, Empty, ModeChange, Rules, Tree, fingerprint, open_archive, resolve, resolve_owner,
     resolve_user, write_layer,
 };
 use crate::build::dockerfile::{CopySource, Transfer};
 use crate::build::plan::{CopyAction, Step};
 use crate::build::trees::DirectoryTree;
 use crate::image::{Expected, Limits, NoProgress, ingest_layer};
-use crate::model::{FileKind, Timestamp};
+use crate::model::{FileKind, RelPath, Timestamp};
 use crate::oci::Digest;
 use std::fs::File;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ pub(super) fn copy(
 ) -> BuildResult<(Digest, Found)> {
     let transfer = &action.transfer;
     let source: Arc<dyn Tree> = match step.origins.first() {
-        Some(origin) => layers_of(work.shared, origin)?.tree()?,
+        Some(origin) => tree_of(work.shared, origin)?,
         None => Arc::clone(&work.shared.build.context),
     };
     let source = work.shared.build.cancel.guard(source);
@@ -98,6 +98,19 @@ pub(super) fn copy(
     let trees: Vec<&dyn Tree> = inputs.trees.iter().map(|tree| &**tree).collect();
     let data = Data { trees: &trees, archives: &inputs.archives };
     let mut key = Key::above(work.layers.chain_id());
+    key.text("copy");
+    key.bytes(fingerprint(&destination, data)?.as_bytes());
+    store(work, key.finish(), &destination, data)
+}
+
+/// All files of a tree, as the layer that a stage begins with.
+pub(super) fn whole(work: &Work<'_>, tree: Arc<dyn Tree>) -> BuildResult<(Digest, Found)> {
+    let tree = work.shared.build.cancel.guard(tree);
+    let mut destination = Destination::new(&Empty, now(work));
+    let rules = Rules::default();
+    Copier::new(&mut destination, &rules, "/").copy_path(0, &*tree, &RelPath::root())?;
+    let data = Data { trees: &[&*tree], archives: &[] };
+    let mut key = Key::above(None);
     key.text("copy");
     key.bytes(fingerprint(&destination, data)?.as_bytes());
     store(work, key.finish(), &destination, data)

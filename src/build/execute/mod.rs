@@ -52,6 +52,8 @@ pub struct Build<'a> {
     pub plan: &'a Plan,
     /// The context, ignore file applied.
     pub context: Arc<dyn Tree>,
+    /// The files of named contexts.
+    pub contexts: &'a BTreeMap<String, Arc<dyn Tree>>,
     /// The images the plan names.
     pub images: &'a BTreeMap<String, ImageRecord>,
     /// How.

@@ -3,7 +3,7 @@
 use super::cache::Key;
 use super::cache_mounts::Caches;
 use super::error::{BuildError, BuildResult, trying};
-use super::stage::{Work, layers_of};
+use super::stage::{Work, tree_of};
 use crate::build::copy::{Copier, Data, Destination, Empty, Rules, Tree, fingerprint, materialise, resolve};
 use crate::build::dockerfile::{Mount, MountKind};
 use crate::build::plan::{Origin, Step};
@@ -57,7 +57,7 @@ pub(super) fn trees(work: &Work<'_>, step: &Step, mounts: &[Mount]) -> BuildResu
     for mount in mounts {
         let origin: Option<&Origin> = if mount.from.is_some() { origins.next() } else { None };
         trees.push(match (mount.kind, origin) {
-            (_, Some(origin)) => Some(layers_of(work.shared, origin)?.tree()?),
+            (_, Some(origin)) => Some(tree_of(work.shared, origin)?),
             (MountKind::Bind, None) => Some(Arc::clone(&work.shared.build.context)),
             _ => None,
         });

@@ -6,8 +6,11 @@ use super::events::Event;
 use super::layers::Layers;
 use super::results::StageResult;
 use super::{Shared, copy_step, run_step};
+use crate::build::copy::Tree;
+use crate::build::dockerfile::Instruction;
 use crate::build::plan::{Action, Origin, PlannedStage, Step};
 use crate::oci::{Digest, ImageConfig};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Instant;
@@ -65,13 +68,27 @@ impl Drop for Unfinished<'_> {
 /// The layers that `origin` names.
 pub(super) fn layers_of(shared: &Shared<'_>, origin: &Origin) -> BuildResult<Layers> {
     match origin {
-        Origin::Scratch => Ok(Layers::default()),
+        // The files of a context become a layer where a stage begins with them.
+        Origin::Scratch | Origin::Files(_) => Ok(Layers::default()),
         Origin::Stage(index) => Ok(shared.results.wait(*index)?.layers),
         Origin::Image(reference) => match shared.build.images.get(reference) {
             Some(image) => Layers::of_image(shared.build.session, image),
             None => Err(BuildError::Unsupported(format!("image {reference} is not at hand"))),
         },
     }
+}
+
+/// The files that `origin` names.
+pub(super) fn tree_of(shared: &Shared<'_>, origin: &Origin) -> BuildResult<Arc<dyn Tree>> {
+    match origin {
+        Origin::Files(name) => files_of(shared, name),
+        other => layers_of(shared, other)?.tree(),
+    }
+}
+
+fn files_of(shared: &Shared<'_>, name: &str) -> BuildResult<Arc<dyn Tree>> {
+    let found = shared.build.contexts.get(name).cloned();
+    found.ok_or_else(|| BuildError::Unsupported(format!("the context {name} is not at hand")))
 }
 
 /// A stage being built.
@@ -113,6 +130,13 @@ fn build_stage(shared: &Shared<'_>, stage: &PlannedStage) -> BuildResult<StageRe
     let is_meant = |name: &String| Some(name) == stage.name.as_ref() || *name == number;
     let fresh = shared.build.options.no_cache_stages.iter().any(is_meant);
     let mut work = Work { shared, layers, config, created, fresh };
+    if let Origin::Files(name) = &stage.base {
+        let start = |work: &mut Work<'_>| {
+            let (key, found) = copy_step::whole(work, files_of(shared, name)?)?;
+            work.finish(key, found)
+        };
+        start(&mut work).map_err(|error| work.placed(error, &stage.from))?;
+    }
     for step in &stage.steps {
         if shared.build.cancel.is_cancelled() {
             return Err(BuildError::Cancelled);
@@ -143,6 +167,18 @@ impl Work<'_> {
         self.fresh
     }
 
+    /// The error of an instruction with its place in the Dockerfile.
+    fn placed(&self, error: BuildError, instruction: &Instruction) -> BuildError {
+        if self.shared.build.cancel.is_cancelled() {
+            // Whatever could not be finished could not because of that.
+            return BuildError::Cancelled;
+        }
+        match error {
+            BuildError::Step(_) | BuildError::Command { .. } | BuildError::Cancelled | BuildError::Elsewhere => error,
+            other => BuildError::Step(Box::new(instruction.diagnostic(other.to_string()))),
+        }
+    }
+
     /// Runs a step that makes a layer; tells of it.
     fn run_counted(&mut self, step: &Step) -> BuildResult<()> {
         let number = self.shared.steps.fetch_add(1, Ordering::Relaxed) + 1;
@@ -153,9 +189,7 @@ impl Work<'_> {
             Ok(true) => reporter.report(number, Event::Cached),
             Ok(false) => reporter.report(number, Event::Done(started.elapsed())),
             Err(error) => {
-                // Whatever could not be finished could not because of that.
-                let cancelled = self.shared.build.cancel.is_cancelled();
-                let error = if cancelled { BuildError::Cancelled } else { place(error, step) };
+                let error = self.placed(error, &step.instruction);
                 reporter.report(number, Event::Failed(&message(&error)));
                 return Err(error);
             }
@@ -212,14 +246,6 @@ pub(super) enum Found {
     Known(Record),
     /// Just made.
     Made(Made),
-}
-
-/// The error of a step with its place in the Dockerfile.
-fn place(error: BuildError, step: &Step) -> BuildError {
-    match error {
-        BuildError::Step(_) | BuildError::Command { .. } | BuildError::Cancelled | BuildError::Elsewhere => error,
-        other => BuildError::Step(Box::new(step.instruction.diagnostic(other.to_string()))),
-    }
 }
 
 fn message(error: &BuildError) -> String {

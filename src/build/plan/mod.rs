@@ -14,7 +14,7 @@ mod state;
 
 pub use change::{InvalidChange, change};
 pub use environment::{Environment, PROXY_ARGUMENTS};
-pub use stages::{Images, Origin, Plan, PlannedStage, Settings, Step, plan};
+pub use stages::{Images, NamedContext, Origin, Plan, PlannedStage, Settings, Step, context_name, plan};
 pub use state::{Action, CopyAction, RunAction, StageState};
 
 #[cfg(test)]

@@ -6,13 +6,33 @@ use super::state::{Action, StageState};
 use crate::build::dockerfile::{
     Command, Diagnostic, Dockerfile, Instruction, Lexer, Stage, Variables, nearest, parse_trigger,
 };
-use crate::oci::{ImageConfig, Platform};
+use crate::oci::{History, ImageConfig, Platform, Reference};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where base images come from.
 pub trait Images {
     /// The configuration of the image `reference` for the native platform; a message when there is none.
     fn config(&self, reference: &str) -> Result<ImageConfig, String>;
+}
+
+/// What stands in the place of a name: `--build-context`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// An image.
+    Image(String),
+    /// Files, which whoever runs the build has by that name.
+    Files,
+}
+
+/// A name as `--build-context` and what refers to it have in common: an image with the tag it implies, anything else in lower case.
+pub fn context_name(text: &str) -> String {
+    match text.parse::<Reference>() {
+        Ok(reference) => {
+            let name = reference.or_latest().familiar();
+            name.strip_suffix(":latest").map_or_else(|| name.clone(), str::to_owned)
+        }
+        Err(_) => text.to_lowercase(),
+    }
 }
 
 /// What the caller of a build asks for.
@@ -28,6 +48,8 @@ pub struct Settings {
     pub platform: Platform,
     /// Whether `RUN --security=insecure` is allowed.
     pub allow_insecure: bool,
+    /// `--build-context`, by [`context_name`].
+    pub contexts: BTreeMap<String, NamedContext>,
 }
 
 /// Where files come from: the start of a stage, `COPY --from`, `--mount from`.
@@ -39,6 +61,8 @@ pub enum Origin {
     Stage(usize),
     /// An image.
     Image(String),
+    /// The files of a named context.
+    Files(String),
 }
 
 /// A step of a stage.
@@ -159,6 +183,9 @@ impl Planner<'_> {
             }
             self.check_platform(&platform).map_err(|message| stage.from.diagnostic_at(text, message))?;
         }
+        if let Some(named) = self.named_context(&base) {
+            return Ok(named);
+        }
         let earlier = self.file.stages.iter().take(index);
         let lower = base.to_lowercase();
         Ok(match earlier.rev_position(|earlier| earlier.name.as_deref() == Some(lower.as_str())) {
@@ -191,7 +218,20 @@ impl Planner<'_> {
         Ok(self.file.stages.iter().rev_position(|stage| stage.name.as_deref() == Some(lower.as_str())))
     }
 
+    /// What `--build-context` puts in the place of `name`, be that a stage or an image.
+    fn named_context(&self, name: &str) -> Option<Origin> {
+        let name = context_name(name);
+        match self.settings.contexts.get(&name)? {
+            NamedContext::Image(image) if image == "scratch" => Some(Origin::Scratch),
+            NamedContext::Image(image) => Some(Origin::Image(image.clone())),
+            NamedContext::Files => Some(Origin::Files(name)),
+        }
+    }
+
     fn origin(&self, name: &str) -> Result<Origin, String> {
+        if let Some(named) = self.named_context(name) {
+            return Ok(named);
+        }
         Ok(match self.stage_named(name)? {
             Some(index) => Origin::Stage(index),
             None if name == "scratch" => Origin::Scratch,
@@ -243,7 +283,7 @@ impl Planner<'_> {
                     Command::Run(run) => run.mounts.iter().filter_map(|mount| mount.from.as_ref()).collect(),
                     _ => Vec::new(),
                 };
-                for name in names {
+                for name in names.into_iter().filter(|name| self.named_context(name).is_none()) {
                     if let Ok(Some(other)) = self.stage_named(name) {
                         own.entry(other).or_insert(instruction);
                     }
@@ -331,6 +371,12 @@ impl Planner<'_> {
                 config.config.working_dir = Some("/".to_owned());
                 StageState::of_image(config)
             }
+            Origin::Files(name) => {
+                let mut config = ImageConfig::new(&self.settings.platform);
+                config.config.working_dir = Some("/".to_owned());
+                config.history = vec![History { created_by: Some(format!("context {name}")), ..History::default() }];
+                StageState::of_image(config)
+            }
             Origin::Image(reference) => {
                 let config = self.images.config(reference);
                 StageState::of_image(config.map_err(|message| stage.from.diagnostic_at(reference, message))?)
@@ -412,7 +458,7 @@ fn cycle_through<'i>(start: usize, needs: &[BTreeMap<usize, &'i Instruction>]) -
 /// Gives the steps their titles: `[name 2/5] RUN make`. What only changes the configuration is not counted.
 fn number(steps: &mut [Step], name: Option<&str>, stages: usize, index: usize, base: &Origin) {
     let counted = |step: &&mut Step| step.action != Action::Metadata;
-    let first = usize::from(matches!(base, Origin::Image(_)));
+    let first = usize::from(matches!(base, Origin::Image(_) | Origin::Files(_)));
     let total = first + steps.iter().filter(|step| step.action != Action::Metadata).count();
     let prefix = match name {
         Some(name) => format!("{name} "),

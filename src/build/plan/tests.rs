@@ -43,6 +43,7 @@ fn settings(arguments: &[(&str, &str)]) -> Settings {
         target: None,
         platform: platform(),
         allow_insecure: false,
+        contexts: std::collections::BTreeMap::new(),
     }
 }
 
