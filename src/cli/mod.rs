@@ -219,6 +219,13 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Whether the FUSE library tells that the kernel has no request for an answer. So it is with the answer that there is no such thing as
+/// interrupting, when what was to be interrupted is over by then (`fuse_dev_do_write` in fs/fuse/dev.c): nothing is lost.
+fn is_answer_to_nobody(record: &log::Record<'_>) -> bool {
+    record.target() == "fuser::reply"
+        && record.args().to_string().ends_with(&std::io::Error::from_raw_os_error(libc::ENOENT).to_string())
+}
+
 /// Logs to standard error; `RUST_LOG` overrides what `--verbose` says. The HTTP and TLS libraries are kept from their finest
 /// level: there they write whole addresses, and signed ones carry secrets.
 fn init_log(verbose: u8) {
@@ -241,8 +248,12 @@ fn init_log(verbose: u8) {
         }
     }
     // Whoever asked for nothing reads warnings as he reads errors. A server's log is read later, and wants the time.
-    let plain = verbose == 0 && std::env::var_os("RUST_LOG").is_none() && !crate::mount::background::is_background();
+    let unasked = verbose == 0 && std::env::var_os("RUST_LOG").is_none();
+    let plain = unasked && !crate::mount::background::is_background();
     builder.format(move |line, record| {
+        if unasked && is_answer_to_nobody(record) {
+            return Ok(());
+        }
         if plain && record.level() == log::Level::Warn {
             return writeln!(line, "layerfs: warning: {}", harmless(&error::in_words(&record.args().to_string())));
         }
@@ -252,4 +263,20 @@ fn init_log(verbose: u8) {
         writeln!(line, "[{time} {style}{level:<5}{style:#} {}] {message}", record.target())
     });
     builder.init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_answers_to_requests_that_are_over_are_not_told() {
+        let is_told = |target: &str, number: i32| {
+            let text = format!("Failed to send FUSE reply: {}", std::io::Error::from_raw_os_error(number));
+            !is_answer_to_nobody(&log::Record::builder().target(target).args(format_args!("{text}")).build())
+        };
+        assert!(!is_told("fuser::reply", libc::ENOENT));
+        assert!(is_told("fuser::reply", libc::EFAULT));
+        assert!(is_told("layerfs::fs", libc::ENOENT));
+    }
 }
