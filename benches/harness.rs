@@ -28,7 +28,7 @@ impl Bench {
 
     /// Up to `full` rounds, or a third of it when quick; fewer, but not under three (one when quick), where a row would take too long.
     pub(crate) fn rounds(&self, full: usize) -> Rounds {
-        let (most, fewest, patience) = if self.quick { (full.div_ceil(3), 1, 5) } else { (full, full.min(3), 30) };
+        let (most, fewest, patience) = if self.quick { (full.div_ceil(3), 1, 2) } else { (full, full.min(3), 15) };
         Rounds { most, fewest, patience: Duration::from_secs(patience) }
     }
 }
@@ -38,7 +38,7 @@ impl Bench {
 pub(crate) struct Rounds {
     most: usize,
     fewest: usize,
-    /// No further round begins after this, preparations included.
+    /// No further round begins after this, preparations included; nor is a peer measured again that has used it up alone.
     patience: Duration,
 }
 
@@ -74,7 +74,9 @@ impl Row {
             }
             for turn in 0..peers.len() {
                 let (peer, seconds) = &mut times[(round + turn) % peers.len()];
-                seconds.push(once(peer));
+                if peer == OURS || seconds.iter().sum::<f64>() < rounds.patience.as_secs_f64() {
+                    seconds.push(once(peer));
+                }
             }
         }
         Self { workload: workload.to_owned(), operations: None, times, targets: Vec::new(), notes: Map::new() }
