@@ -55,6 +55,16 @@ fn blob(directory: &Path, digest: &str) -> PathBuf {
 }
 
 #[test]
+fn regression_nobody_waits_for_a_fifo_in_a_layout() {
+    let Some(scene) = scene_with_image() else { return };
+    let directory = image().write_oci(&scene.path("fifo"), "latest");
+    let index = directory.join("index.json");
+    std::fs::remove_file(&index).unwrap();
+    scene.run("mkfifo").arg(&index).ok();
+    refused(&scene, "a FIFO for a document", &["load", "-i", directory.to_str().unwrap()], &["fifo"]);
+}
+
+#[test]
 fn damaged_archives() {
     let Some(scene) = scene_with_image() else { return };
     let whole =
@@ -192,7 +202,7 @@ fn what_was_meant_is_told() {
     let out = scene.path("out").to_string_lossy().into_owned();
     let file = scene.path("good.tar").to_string_lossy().into_owned();
     refused(&scene, "nothing to copy", &["cp", "good:/etc/*.conf", &out], &["good:/etc/*.conf: no such file"]);
-    refused(&scene, "into an image", &["cp", &file, "good:/etc"], &["out of images only"]);
+    refused(&scene, "into an image", &["cp", &file, "good:/etc"], &["out of images and containers only"]);
     refused(&scene, "no colon", &["ls", "good/etc"], &["did you mean good:/etc?"]);
     refused(&scene, "overlay", &["overlay", "-o", "foo=bar", &out], &["layerfs overlay --help"]);
     scene.layerfs(["cp", "good:/etc/n*", &out]).output().ok();

@@ -1,8 +1,9 @@
 //! What `fsck` finds, mends and names as lost.
 
 use super::{assert_clean, diff_ids, store_of, two_layers};
-use crate::support::image::Packing;
+use crate::support::image::{Packing, digest};
 use crate::support::{Done, Scene};
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// A scene with the image `sound:1`, in the form `packing`, and the files of its first layer: tar, table, blob.
@@ -51,6 +52,45 @@ fn tables_of_contents_are_made_anew() {
     }
     assert_clean(&scene);
 }
+
+/// It ended the check: nobody was told of it, nor of anything else.
+#[test]
+fn regression_a_damaged_list_in_a_list_is_a_finding() {
+    let Some((scene, _, toc, _)) = loaded(Packing::Plain) else { return };
+    let layout = scene.path("layout");
+    let index_path = layout.join("index.json");
+    let mut index: Value = serde_json::from_slice(&std::fs::read(&index_path).unwrap()).unwrap();
+    for _ in 0..2 {
+        let mut entry = index["manifests"][0].clone();
+        entry.as_object_mut().unwrap().remove("annotations");
+        let list = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).to_string();
+        let digest = digest(list.as_bytes());
+        std::fs::write(layout.join("blobs/sha256").join(&digest["sha256:".len()..]), &list).unwrap();
+        index = json!({"schemaVersion": 2, "manifests": [{
+            "mediaType": OCI_INDEX, "digest": digest, "size": list.len(),
+            "annotations": {"org.opencontainers.image.ref.name": "nested:1"},
+        }], "inner": index["manifests"][0]["digest"]});
+    }
+    std::fs::write(&index_path, index.to_string()).unwrap();
+    scene.layerfs(["load", "--all-platforms", "layout"]).ok();
+    let inner = index["inner"].as_str().unwrap();
+    let inner = store_of(&scene).join("blobs/sha256").join(&inner["sha256:".len()..]);
+    assert!(inner.exists(), "the list is kept");
+    std::fs::write(inner, "spoilt").unwrap();
+    std::fs::remove_file(&toc).unwrap();
+    let found = outcomes(&fsck(&scene, &[]));
+    assert!(
+        found.iter().any(|outcome| outcome == "lost") && found.iter().any(|outcome| outcome == "mended"),
+        "{found:?}"
+    );
+    // The image goes, and then what nobody needs any more.
+    fsck(&scene, &["--repair"]).ok();
+    fsck(&scene, &[]).ok();
+    assert_eq!(outcomes(&fsck(&scene, &[]).ok()), [""; 0]);
+}
+
+/// The kind of a list of images.
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 #[test]
 fn a_tar_comes_back_from_its_compressed_form() {

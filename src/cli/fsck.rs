@@ -5,6 +5,7 @@ use super::output::{Format, print, print_json};
 use super::progress::Bars;
 use super::{Global, human_size};
 use crate::image::{Finding, FsckOptions, FsckReport, Outcome, fsck};
+use crate::model::harmless;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -62,7 +63,7 @@ fn text(report: &FsckReport, quiet: bool) -> String {
     for finding in &report.findings {
         let affects =
             if finding.affects.is_empty() { String::new() } else { format!(" [{}]", finding.affects.join(", ")) };
-        text = text + outcome(finding) + ": " + &finding.problem + &affects + "\n";
+        text = text + outcome(finding) + ": " + &harmless(&finding.problem) + &harmless(&affects) + "\n";
     }
     if quiet {
         return text;

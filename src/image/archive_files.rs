@@ -10,7 +10,7 @@ use crate::store::Session;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -185,7 +185,8 @@ fn open_below(dir: &Path, name: &str) -> ImageResult<Option<(Box<dyn Read>, u64)
     }
     let path = dir.join(name.trim_start_matches('/'));
     let open = || -> io::Result<Option<(File, u64)>> {
-        let file = File::open(&path)?;
+        // Nothing waits for whoever would write into a FIFO.
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path)?;
         let metadata = file.metadata()?;
         Ok(metadata.is_file().then_some((file, metadata.len())))
     };

@@ -169,7 +169,11 @@ impl Check<'_> {
         }
         let manifests = match self.store.read_target(target) {
             Ok(ManifestKind::Image(_)) => vec![target.clone()],
-            Ok(ManifestKind::Index(_)) => self.store.manifests_of(target)?,
+            Ok(ManifestKind::Index(_)) => match self.store.manifests_of(target) {
+                Ok(manifests) => manifests,
+                // A list in the list; the other entries are looked at all the same.
+                Err(error) => return self.unusable(error.to_string(), target, label),
+            },
             Err(error) => return self.unusable(error.to_string(), target, label),
         };
         for manifest in manifests {

@@ -4,7 +4,7 @@
 
 use super::protocol::{Failure, Trying};
 use super::spec::{Limits, Spec};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, setrlimit, test_kill_process};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,13 +23,37 @@ pub(super) struct ControlGroup {
 const MEMORY: &str = "memory";
 
 fn name_for(pid: i32) -> String {
-    format!("layerfs-{pid}")
+    format!("{PREFIX}{pid}")
+}
+
+const PREFIX: &str = "layerfs-";
+
+/// A group younger than this may be one that a process is about to enter, in seconds.
+const YOUNG: u64 = 60;
+
+/// Where groups are made.
+fn parents(hierarchy: &Path) -> [PathBuf; 3] {
+    [hierarchy.to_owned(), hierarchy.join("pids"), hierarchy.join(MEMORY)]
 }
 
 /// The groups that were made for `pid`.
 fn groups_of(hierarchy: &Path, pid: i32) -> Vec<PathBuf> {
-    let parents = [hierarchy.to_owned(), hierarchy.join("pids"), hierarchy.join(MEMORY)];
-    parents.map(|parent| parent.join(name_for(pid))).into_iter().filter(|directory| directory.exists()).collect()
+    let all = parents(hierarchy).map(|parent| parent.join(name_for(pid)));
+    all.into_iter().filter(|directory| directory.exists()).collect()
+}
+
+/// Removes groups that are left because everybody who was to do so was killed: the first process is gone, and all others with it.
+fn sweep(hierarchy: &Path) {
+    for entry in parents(hierarchy).iter().filter_map(|parent| fs::read_dir(parent).ok()).flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
+        let Some(pid) = pid.and_then(Pid::from_raw) else { continue };
+        let is_gone = test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
+        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if is_gone && age().is_some_and(|age| age.as_secs() >= YOUNG) {
+            // One that others use, as seen from another PID namespace, is busy and stays.
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
 }
 
 /// Puts the process `pid` into the groups of the container whose first process is `init`, where it has any.
@@ -65,6 +89,10 @@ impl ControlGroup {
 
     fn enclose_below(hierarchy: &Path, pid: i32, limits: &Limits) -> Self {
         let mut group = Self::default();
+        if limits.processes.is_none() && limits.memory.is_none() {
+            return group;
+        }
+        sweep(hierarchy);
         let name = name_for(pid);
         let unified = hierarchy.join("cgroup.controllers").exists();
         let wanted = [
@@ -201,6 +229,28 @@ mod tests {
         assert_eq!(as_oci(&spec).len(), 1);
         spec.limits.resources = vec![(number, 3, 4)];
         assert_eq!(as_oci(&spec), [serde_json::json!({"type": "RLIMIT_NPROC", "soft": 3, "hard": 4})]);
+    }
+
+    #[test]
+    fn regression_groups_that_nobody_removed_are_removed_later() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * YOUNG);
+        let make = |name: String, is_old: bool| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(&path).expect("a group");
+            if is_old {
+                fs::File::open(&path).and_then(|file| file.set_modified(old)).expect("a time");
+            }
+            path
+        };
+        // No kernel gives such numbers.
+        let gone = make(name_for(i32::MAX), true);
+        let also_gone = make(format!("pids/{}", name_for(i32::MAX)), true);
+        let young = make(name_for(i32::MAX - 1), false);
+        let own = make(name_for(std::process::id().cast_signed()), true);
+        let other = make("layerfs-x".to_owned(), true);
+        drop(ControlGroup::enclose_below(dir.path(), 1, &Limits { processes: Some(5), ..Limits::default() }));
+        assert_eq!([gone, also_gone, young, own, other].map(|path| path.exists()), [false, false, true, true, true]);
     }
 
     #[test]

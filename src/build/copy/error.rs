@@ -72,7 +72,7 @@ pub enum CopyError {
         /// What is wrong.
         detail: String,
     },
-    /// A file became longer or shorter while it was read.
+    /// A file was changed while it was read, or after it was.
     #[error("{path}: the file was changed while it was read")]
     Changing {
         /// The file.

@@ -167,6 +167,25 @@ fn what_cannot_be_copied_is_told() {
     assert_eq!(error.to_string(), "/q/dir2: not a directory");
 }
 
+/// The key of the cache had the digest of one content and the layer another.
+#[test]
+fn regression_a_file_that_is_changed_after_it_was_hashed_is_not_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("f");
+    std::fs::write(&file, "one").unwrap();
+    let tree = crate::build::trees::DirectoryTree::open(directory.path()).unwrap();
+    let rules = Rules::default();
+    let mut destination = Destination::new(&Empty, Timestamp::from_seconds(0));
+    Copier::new(&mut destination, &rules, "/").copy(0, &tree, "f").unwrap();
+    let data = Data { trees: &[&tree], archives: &[] };
+    write_layer(&destination, data, None, Vec::new()).unwrap();
+    std::fs::write(&file, "two").unwrap();
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
+    std::fs::File::options().write(true).open(&file).unwrap().set_modified(later).unwrap();
+    let error = write_layer(&destination, data, None, Vec::new()).unwrap_err();
+    assert!(matches!(error, CopyError::Changing { .. }), "{error}");
+}
+
 #[test]
 fn flags_change_owners_modes_and_selection() {
     let chown = Rules { owner: Some(Owner { uid: 1, gid: 2 }), ..Rules::default() };

@@ -40,6 +40,15 @@ impl<'a> Data<'a> {
     }
 }
 
+impl Data<'_> {
+    /// Whether a file that was last changed at `mtime` when it was chosen is still that: the key of the cache has its digest.
+    fn is_unchanged(self, content: &Content, mtime: Timestamp) -> CopyResult<bool> {
+        let Content::Tree { tree, path } = content else { return Ok(true) };
+        let Some(tree) = self.trees.get(*tree) else { return Ok(true) };
+        Ok(tree.stat(path).map_err(reading(path))?.is_some_and(|stat| stat.mtime == mtime))
+    }
+}
+
 /// Writes what was added to `destination` as a layer: sorted, directories above it included as the stage has them, no time
 /// stamp later than `latest` (seconds since the epoch). Returns the output.
 pub fn write_layer<W: Write>(
@@ -103,7 +112,8 @@ impl<W: Write> Layer<'_, W> {
             let entry = self.entry(path, kind, new.permissions, owner, new.mtime, Vec::new())?;
             return self.writer.append_empty(&entry).map_err(CopyError::Write);
         }
-        let Some(NewEntry { kind: NewKind::File { size, content }, .. }) = destination.entries().get(first) else {
+        let Some(NewEntry { kind: NewKind::File { size, content }, mtime, .. }) = destination.entries().get(first)
+        else {
             let detail = "a link to a file that is not copied".to_owned();
             return Err(CopyError::Unrepresentable { path: path.clone(), detail });
         };
@@ -116,6 +126,9 @@ impl<W: Write> Layer<'_, W> {
             }
             other => CopyError::Write(other),
         })?;
+        if !self.data.is_unchanged(content, *mtime)? {
+            return Err(CopyError::Changing { path: path.clone() });
+        }
         self.first_names.insert(first.clone(), path.clone());
         Ok(())
     }

@@ -75,15 +75,19 @@ impl Repository {
         let what =
             format!("{}{}{tag_or_digest}", self.full_name(), if tag_or_digest.contains(':') { "@" } else { ":" });
         let make = || self.manifest_request(Method::GET, tag_or_digest);
-        let (parts, bytes) = self.host.send_for_bytes(make, &self.scopes, limit)?;
-        if parts.status != 200 {
+        let mut answer = self.host.send_for_bytes(make, &self.scopes, limit)?;
+        if answer.0.status != 200 {
             let response = self.host.send(make(), &self.scopes)?;
-            return if response.status == 200 {
-                self.manifest(tag_or_digest, limit)
-            } else {
-                Err(self.refused(response, &what))
-            };
+            if response.status != 200 {
+                return Err(self.refused(response, &what));
+            }
+            // It has come to its senses; if not for long, that is enough.
+            answer = self.host.send_for_bytes(make, &self.scopes, limit)?;
+            if answer.0.status != 200 {
+                return Err(self.refused(self.host.send(make(), &self.scopes)?, &what));
+            }
         }
+        let (parts, bytes) = answer;
         let registry = self.host.name().to_owned();
         let Some(bytes) = bytes else { return Err(Error::TooLarge { registry, what, limit }) };
         let actual = Digest::of(&bytes);
