@@ -1,13 +1,12 @@
 //! The server dies, the disk fills, descriptors run out: the old or the new state of each operation, and no hang.
 
-use crate::oracle::operations::{NAMES, Operation, Random, Subject, random_operation};
-use crate::oracle::{Stage, plain_stage, same};
+use crate::oracle::operations::{NAMES, Operation, Outcome, Random, Subject, random_operation};
+use crate::oracle::{Stage, inode_numbers, linked_numbers, names_of, same, stage_of_directories};
 use crate::support::{Manifest, Need, Rules, Scene};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 fn number(name: &str, default: u64) -> u64 {
@@ -31,19 +30,22 @@ fn is_gone(error: Errno) -> bool {
     matches!(error, Errno::NOTCONN | Errno::CONNABORTED | Errno::IO)
 }
 
-/// Applies operations until the server is gone; returns how many were acknowledged.
-fn work_until_killed(at: &Path, operations: &[Operation], acknowledged: &AtomicUsize) {
+/// Applies operations until the server is gone; returns what those told that were acknowledged.
+fn work_until_killed(at: &Path, operations: &[Operation]) -> Vec<Outcome> {
     let mut subject = Subject::new(at);
+    let mut told = Vec::new();
     for operation in operations {
-        if matches!(subject.apply(operation), Err(error) if is_gone(error)) {
-            return;
+        let outcome = subject.apply(operation);
+        if matches!(outcome, Err(error) if is_gone(error)) {
+            break;
         }
         // Data are written at the close, whose error nobody hears here. A server that answers now has answered that too.
         if rustix::fs::statfs(at).is_err() {
-            return;
+            break;
         }
-        acknowledged.fetch_add(1, Ordering::SeqCst);
+        told.push(outcome);
     }
+    told
 }
 
 /// Kills the server after `delay`, mounts the upper again, and compares it with what kernel overlayfs shows after the
@@ -52,61 +54,84 @@ fn work_until_killed(at: &Path, operations: &[Operation], acknowledged: &AtomicU
 /// kernel's overlayfs.
 fn one_instant(scene: &Scene, seed: u64) -> Result<(), String> {
     let mut random = Random(seed);
-    let stage = plain_stage(scene, &format!("kill-{seed}"), &mut random);
+    let stage = stage_of_directories(scene, &format!("kill-{seed}"), seed, &mut random);
     let operations: Vec<Operation> = std::iter::repeat_with(|| random_operation(&mut random, NAMES))
-        .filter(Operation::is_complete)
+        .filter(|operation| operation.is_complete() && (seed.is_multiple_of(2) || operation.takes_steps()))
         .take(PREPARED)
         .collect();
     stage.mount();
-    let (at, acknowledged) = (stage.mount_point(), AtomicUsize::new(0));
+    let at = stage.mount_point();
+    let linked = linked_numbers(&at);
     let delay = Duration::from_micros(500 + random.below(120_000));
-    std::thread::scope(|scope| {
-        scope.spawn(|| work_until_killed(&at, &operations, &acknowledged));
+    let told = std::thread::scope(|scope| {
+        let worker = scope.spawn(|| work_until_killed(&at, &operations));
         // The instant is the point of the test: it has to be a matter of time.
         std::thread::sleep(delay);
         kill_server(scene);
+        worker.join().expect("the worker")
     });
     scene.run("umount").arg("-l").arg(&at).ok();
-    let done = acknowledged.load(Ordering::SeqCst);
     stage.mount();
     let ours = Manifest::of(&at);
+    let theirs = Rules { only_existence: names_of(&inode_numbers(&at), &linked, &at), ..Rules::default() };
     scene.layerfs(["umount"]).arg(&at).ok();
-    let result = compare_with_replay(&stage, &operations, done, &ours);
-    result.map_err(|difference| format!("seed {seed}, killed after {done} operations: {difference}"))
+    let result = compare_with_replay(&stage, &operations, &told, &ours, &theirs);
+    result.map_err(|difference| format!("seed {seed}, killed after {} operations: {difference}", told.len()))
 }
 
-fn compare_with_replay(
-    stage: &Stage<'_>,
-    operations: &[Operation],
-    done: usize,
+/// Does what was acknowledged, which must tell the same.
+fn replay(subject: &mut Subject, operations: &[Operation], told: &[Outcome]) -> Result<(), String> {
+    let mut result = Ok(());
+    for (step, (operation, told)) in operations.iter().zip(told).enumerate() {
+        let theirs = subject.apply(operation);
+        if theirs != *told && result.is_ok() {
+            result = Err(format!("step {step}: {operation}: layerfs {told:?}, kernel {theirs:?}"));
+        }
+    }
+    result
+}
+
+/// Looks for `ours` before the operation under way, and after each part of it.
+fn same_before_or_after(
+    subject: &mut Subject,
+    kernel: &Path,
+    under_way: Option<&Operation>,
     ours: &Manifest,
 ) -> Result<(), String> {
     let rules = Rules { without: vec!["mtime"], ..Rules::default() };
-    let kernel = stage.mount_kernel(false);
-    let mut subject = Subject::new(&kernel);
-    for operation in &operations[..done] {
-        // What it told has been compared elsewhere.
-        let _ = subject.apply(operation);
-    }
-    let mut result = same("before the operation under way", &Manifest::of(&kernel), ours, &rules);
-    if let (Err(first), Some(operation)) = (&result, operations.get(done)) {
+    let mut result = same("before the operation under way", &Manifest::of(kernel), ours, &rules);
+    if let (Err(first), Some(operation)) = (&result, under_way) {
         let mut told = format!("{operation}\n{first}");
-        for step in operation.steps(&kernel) {
+        for step in operation.steps(kernel) {
             let _ = subject.apply(&step);
-            result = same(&format!("after {step}"), &Manifest::of(&kernel), ours, &rules);
+            result = same(&format!("after {step}"), &Manifest::of(kernel), ours, &rules);
             let Err(difference) = &result else { break };
             told.push('\n');
             told.push_str(difference);
         }
         result = result.map_err(|_| told);
     }
+    result
+}
+
+fn compare_with_replay(
+    stage: &Stage<'_>,
+    operations: &[Operation],
+    told: &[Outcome],
+    ours: &Manifest,
+    theirs: &Rules,
+) -> Result<(), String> {
+    let kernel = stage.mount_kernel(false);
+    let mut subject = Subject::new(&kernel);
+    let result = replay(&mut subject, operations, told)
+        .and_then(|()| same_before_or_after(&mut subject, &kernel, operations.get(told.len()), ours));
     subject.close();
     stage.unmount_kernel();
     result?;
     let kernel = stage.mount_kernel(true);
     let seen = Manifest::of(&kernel);
     stage.unmount_kernel();
-    same("the kernel's view of the upper", ours, &seen, &Rules::default())
+    same("the kernel's view of the upper", ours, &seen, theirs)
 }
 
 #[test]

@@ -182,9 +182,11 @@ impl Drop for Stage<'_> {
     }
 }
 
-/// A stage with directories below, for other tests.
-pub(crate) fn plain_stage<'a>(scene: &'a Scene, name: &str, random: &mut Random) -> Stage<'a> {
-    Stage::new(scene, PLAIN, name, random)
+/// A stage with directories below, for other tests: plain, with redirects and metadata-only copies, or with hard links and the index as
+/// well, by the number.
+pub(crate) fn stage_of_directories<'a>(scene: &'a Scene, name: &str, number: u64, random: &mut Random) -> Stage<'a> {
+    const MODES: [Mode; 3] = [PLAIN, REDIRECTING, INDEXED];
+    Stage::new(scene, MODES[(number % MODES.len() as u64) as usize], name, random)
 }
 
 fn unmount(scene: &Scene, at: &Path) {
@@ -267,11 +269,7 @@ fn compare_trees(scene: &Scene, stage: &Stage<'_>, linked: &BTreeSet<u64>) -> Re
     }
     same("kernel's tree → ours", &Manifest::of(&kernel), &ours, &live)?;
     let numbers = inode_numbers(&at);
-    // Names of an object that lower layers have several names of: the kernel does not read our index, and shows the lower one.
-    let is_linked = |(_, number): &&(PathBuf, u64)| linked.contains(number);
-    let links = numbers.iter().filter(is_linked).filter_map(|(path, _)| path.strip_prefix(&at).ok());
-    let theirs =
-        Rules { only_existence: links.map(|path| escape(path.as_os_str().as_bytes())).collect(), ..after.clone() };
+    let theirs = Rules { only_existence: names_of(&numbers, linked, &at), ..after.clone() };
     stage.unmount_kernel();
     scene.layerfs(["umount"]).arg(&at).ok();
     stage.mount_kernel(true);
@@ -285,8 +283,15 @@ fn compare_trees(scene: &Scene, stage: &Stage<'_>, linked: &BTreeSet<u64>) -> Re
     if changed.is_empty() { Ok(()) } else { Err(format!("inode numbers after a remount: {changed:?}")) }
 }
 
+/// Names of objects that lower layers have several names of: the kernel does not read our index, and shows the lower one.
+pub(crate) fn names_of(numbers: &[(PathBuf, u64)], linked: &BTreeSet<u64>, root: &Path) -> Vec<String> {
+    let links = numbers.iter().filter(|(_, number)| linked.contains(number));
+    let paths = links.filter_map(|(path, _)| path.strip_prefix(root).ok());
+    paths.map(|path| escape(path.as_os_str().as_bytes())).collect()
+}
+
 /// The numbers of objects that have further names.
-fn linked_numbers(root: &Path) -> BTreeSet<u64> {
+pub(crate) fn linked_numbers(root: &Path) -> BTreeSet<u64> {
     use std::os::unix::fs::MetadataExt;
     let numbers = inode_numbers(root).into_iter();
     let metas = numbers.filter_map(|(path, _)| std::fs::symlink_metadata(path).ok());
@@ -294,7 +299,7 @@ fn linked_numbers(root: &Path) -> BTreeSet<u64> {
 }
 
 /// Paths with their numbers, checked against those in listings.
-fn inode_numbers(root: &Path) -> Vec<(PathBuf, u64)> {
+pub(crate) fn inode_numbers(root: &Path) -> Vec<(PathBuf, u64)> {
     use std::os::unix::fs::{DirEntryExt, MetadataExt};
     let mut found = Vec::new();
     let mut directories = vec![root.to_owned()];

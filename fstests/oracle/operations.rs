@@ -137,6 +137,15 @@ impl Operation {
         !matches!(self, Self::Hold(..) | Self::WriteHeld(..) | Self::TruncateHeld(..))
     }
 
+    /// Whether it moves or links objects, or copies one up in place: what takes several steps on disk.
+    pub(crate) fn takes_steps(&self) -> bool {
+        use Operation as O;
+        matches!(
+            self,
+            O::Rename(..) | O::Link(..) | O::Chmod(..) | O::Append(..) | O::MakeDirectory(..) | O::Create(..)
+        )
+    }
+
     /// The parts that a server which is killed does one after the other: a write goes page by page.
     pub(crate) fn steps(&self, root: &Path) -> Vec<Self> {
         match self {
