@@ -54,6 +54,29 @@ fn blob(directory: &Path, digest: &str) -> PathBuf {
     directory.join("blobs/sha256").join(&digest["sha256:".len()..])
 }
 
+/// Who names a digest relies on it.
+#[test]
+fn regression_no_image_is_called_by_the_digest_of_another() {
+    let Some(scene) = scene_with_image() else { return };
+    let lie = format!("known@{}", digest(b"something else"));
+    let layout = image().write_oci(&scene.path("lie"), &lie);
+    let loaded = scene.layerfs(["load", "-q", "-i"]).arg(&layout).ok().text();
+    assert!(loaded.starts_with("sha256:"), "{loaded}");
+    scene.layerfs(["inspect", &lie]).output().fails(1, &["no such image"]);
+    std::fs::write(scene.dir("context").join("Dockerfile"), "FROM good\n").unwrap();
+    let context = scene.path("context").to_string_lossy().into_owned();
+    let layout = layout.to_string_lossy().into_owned();
+    for arguments in [
+        &["build", "-t", &lie, &context] as &[&str],
+        &["build", "-o", &format!("type=image,name={lie}"), &context],
+        &["load", "--tag", &lie, "-i", &layout],
+        &["squash", "good", &lie],
+        &["commit", "x", &lie],
+    ] {
+        scene.layerfs(arguments).output().fails(2, &["refusing to create a tag with a digest", "hint: "]);
+    }
+}
+
 #[test]
 fn regression_nobody_waits_for_a_fifo_in_a_layout() {
     let Some(scene) = scene_with_image() else { return };

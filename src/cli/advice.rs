@@ -164,6 +164,7 @@ pub(super) const REFERENCE: &str = "a reference is [HOST[:PORT]/]PATH[:TAG][@DIG
 fn for_reference(error: &InvalidReference) -> String {
     let text = match error {
         InvalidReference::Digest(InvalidDigest::Algorithm(_)) => "give the image's sha256 digest, or its tag",
+        InvalidReference::NewDigest => "give it a name and a tag: NAME:TAG",
         InvalidReference::LooksLikeDigest => "sha256:… stands for an ID; choose another name",
         _ => REFERENCE,
     };

@@ -31,7 +31,7 @@ pub(super) struct Args {
     #[arg(value_name = "CONTEXT")]
     context: String,
     /// Name the image; may be given several times
-    #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
+    #[arg(short, long = "tag", value_name = "NAME[:TAG]", value_parser = Reference::parse_new)]
     tags: Vec<Reference>,
     /// The Dockerfile, or `-` for standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]

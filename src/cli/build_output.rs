@@ -46,7 +46,7 @@ impl FromStr for Destination {
             match field.split_once('=') {
                 Some(("type", value)) => kind = Some(value),
                 Some(("name", value)) => {
-                    names.push(value.parse().map_err(|error| format!("{value:?}: {error}"))?);
+                    names.push(Reference::parse_new(value).map_err(|error| format!("{value:?}: {error}"))?);
                 }
                 Some(("push", value)) => {
                     push = value.parse().map_err(|_| format!("push={value}: true or false is expected"))?;

@@ -29,9 +29,6 @@ pub(super) fn prepare(
     if tags.is_empty() {
         return Err(anyhow!("a name is needed to push")).hint("say what it is to be called: -t REGISTRY/NAME:TAG");
     }
-    if let Some(tag) = tags.iter().find(|tag| tag.digest().is_some()) {
-        return Err(anyhow!("{tag} cannot be pushed: it has a digest")).hint("name the image with a tag: -t NAME:TAG");
-    }
     registry.session(None).map(Some)
 }
 

@@ -16,7 +16,7 @@ pub(super) struct Args {
     #[arg(value_name = "NAME|MNT", add = clap_complete::ArgValueCompleter::new(super::complete::mounts))]
     mount: String,
     /// The name of the image
-    #[arg(value_name = "REPOSITORY[:TAG]")]
+    #[arg(value_name = "REPOSITORY[:TAG]", value_parser = Reference::parse_new)]
     name: Option<Reference>,
     /// Who made it
     #[arg(short, long)]

@@ -26,7 +26,7 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "platform")]
     all_platforms: bool,
     /// Give the image this name in place of its own
-    #[arg(short, long, value_name = "REFERENCE")]
+    #[arg(short, long, value_name = "REFERENCE", value_parser = Reference::parse_new)]
     tag: Option<Reference>,
     #[command(flatten)]
     limits: LimitOptions,

@@ -21,10 +21,10 @@ pub(super) struct Args {
     #[arg(value_name = "IMAGE", add = clap_complete::ArgValueCompleter::new(super::complete::images))]
     image: String,
     /// The name of the result; without one, the name that IMAGE was given by moves to it
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", value_parser = Reference::parse_new)]
     target: Option<Reference>,
     /// The same as TARGET
-    #[arg(short, long, value_name = "TARGET", conflicts_with = "target")]
+    #[arg(short, long, value_name = "TARGET", conflicts_with = "target", value_parser = Reference::parse_new)]
     tag: Option<Reference>,
     /// Only the last N layers
     #[arg(short = 'n', long, value_name = "N")]
@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         _ => {}
     }
     let own_name = || args.image.parse::<Reference>().ok().map(Reference::or_latest);
-    let own_name = || own_name().filter(|name| image.references.contains(name));
+    let own_name = || own_name().filter(|name| name.digest().is_none() && image.references.contains(name));
     let target = args.target.clone().or_else(|| args.tag.clone()).map(Reference::or_latest).or_else(own_name);
     let session = store.session()?;
     let squashed = squash(&session, &image, args.last, Clock::from_environment()?)?;

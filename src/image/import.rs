@@ -46,7 +46,7 @@ impl Default for ImportOptions {
 pub fn import(store: &Store, options: &ImportOptions, progress: &dyn Progress) -> ImageResult<ImageRecord> {
     let mut config = ImageConfig { config: options.config.clone(), ..ImageConfig::new(&options.platform) };
     if let Some(reference) = options.reference.as_ref().filter(|reference| reference.digest().is_some()) {
-        let source = crate::oci::InvalidReference::Format;
+        let source = crate::oci::InvalidReference::NewDigest;
         return Err(ImageError::Reference { text: reference.familiar(), source });
     }
     let what = Source { location: options.location.clone(), format: super::ArchiveFormat::Any, name: None }.label();

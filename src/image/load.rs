@@ -113,11 +113,14 @@ pub fn load(store: &Store, options: &LoadOptions, progress: &dyn Progress) -> Im
     }
     let mut loaded = Vec::new();
     for (entry, (id, target)) in entries.iter().zip(targets) {
-        if entry.references.is_empty() {
+        // What an archive calls by the digest of something else has no name.
+        let is_told = |reference: &&Reference| reference.digest().is_none_or(|digest| *digest == target.digest);
+        let references: Vec<&Reference> = entry.references.iter().filter(is_told).collect();
+        if references.is_empty() {
             session.set_reference(None, &target)?;
             loaded.push(Loaded { reference: None, id, target: target.clone() });
         }
-        for reference in &entry.references {
+        for reference in references {
             session.set_reference(Some(reference), &target)?;
             loaded.push(Loaded { reference: Some(reference.clone()), id, target: target.clone() });
         }

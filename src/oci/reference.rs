@@ -45,6 +45,9 @@ pub enum InvalidReference {
     /// A name whose tags would read as digests.
     #[error("refusing to create an ambiguous tag using digest algorithm as name")]
     LooksLikeDigest,
+    /// A new name with a digest: it would be another image's.
+    #[error("refusing to create a tag with a digest reference")]
+    NewDigest,
     /// The part after `@`.
     #[error(transparent)]
     Digest(#[from] InvalidDigest),
@@ -77,6 +80,12 @@ impl Reference {
     /// Whether an image may be called so: `sha256:abc` would be taken for the beginning of an ID.
     pub fn check_as_name(&self) -> Result<(), InvalidReference> {
         if self.familiar_name() == "sha256" { Err(InvalidReference::LooksLikeDigest) } else { Ok(()) }
+    }
+
+    /// A name for a new image, which cannot be said to have a digest before it is there.
+    pub fn parse_new(text: &str) -> Result<Self, InvalidReference> {
+        let reference: Self = text.parse()?;
+        if reference.digest.is_some() { Err(InvalidReference::NewDigest) } else { Ok(reference) }
     }
 
     /// Host and path: `docker.io/library/alpine`.

@@ -3,7 +3,9 @@
 use super::error::{StoreError, StoreResult};
 use super::files::{FileLock, parse_json, read_optional, replace};
 use super::layout::Store;
-use crate::oci::{ANNOTATION_CONTAINERD_NAME, ANNOTATION_REF_NAME, Descriptor, Digest, Index, Reference};
+use crate::oci::{
+    ANNOTATION_CONTAINERD_NAME, ANNOTATION_REF_NAME, Descriptor, Digest, Index, InvalidReference, Reference,
+};
 
 /// The annotation that holds the references by digest under which a registry has an image, separated by commas.
 pub const REPO_DIGESTS_ANNOTATION: &str = "io.layerfs.repo-digests";
@@ -82,6 +84,16 @@ impl IndexEntry {
 /// Refuses names that no image may have.
 pub(super) fn check_name(reference: &Reference) -> StoreResult<()> {
     reference.check_as_name().map_err(|source| StoreError::Reference { text: reference.familiar(), source })
+}
+
+/// Refuses a name by digest for an image of another: whoever asks for a digest relies on it.
+pub(super) fn check_digest(reference: &Reference, target: &Digest) -> StoreResult<()> {
+    match reference.digest() {
+        Some(digest) if digest != target => {
+            Err(StoreError::Reference { text: reference.familiar(), source: InvalidReference::NewDigest })
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Store {

@@ -7,7 +7,7 @@ use super::files::{FileLock, sync_dir, write_synced};
 use super::gc::remove_tree;
 use super::layout::{Store, unique_name};
 use super::leases::is_held;
-use super::references::{IndexEntry, check_name};
+use super::references::{IndexEntry, check_digest, check_name};
 use crate::oci::{Descriptor, Digest, Reference};
 use parking_lot::Mutex;
 use std::fs::{self, File, OpenOptions};
@@ -150,7 +150,10 @@ impl Session {
         target: &Descriptor,
         repo_digests: &[Reference],
     ) -> StoreResult<()> {
-        reference.map_or(Ok(()), check_name)?;
+        if let Some(reference) = reference {
+            check_name(reference)?;
+            check_digest(reference, &target.digest)?;
+        }
         self.sync()?;
         let entry = IndexEntry::new(reference.cloned(), target.clone(), repo_digests.to_vec());
         self.store.update_index(|entries| entry.insert_into(entries))

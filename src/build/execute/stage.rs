@@ -133,7 +133,11 @@ fn build_stage(shared: &Shared<'_>, stage: &PlannedStage) -> BuildResult<StageRe
     if let Origin::Files(name) = &stage.base {
         let start = |work: &mut Work<'_>| {
             let (key, found) = copy_step::whole(work, files_of(shared, name)?)?;
-            work.finish(key, found)
+            work.finish(key, found)?;
+            if let Some(entry) = work.config.history.first_mut() {
+                entry.created.clone_from(&work.created);
+            }
+            Ok(())
         };
         start(&mut work).map_err(|error| work.placed(error, &stage.from))?;
     }
