@@ -37,6 +37,7 @@ fn everything_is_installed() {
     assert!(manual("layerfs").contains(".TH"));
     for verb in ["mount", "analyze", "explore", "ls", "diff", "commit", "completions"] {
         assert!(manual(&format!("layerfs-{verb}")).contains(".SH"), "{verb}");
+        assert!(!usr(&scene, &format!("share/man/man1/layerfs-help-{verb}.1")).exists(), "{verb}");
     }
 }
 

@@ -14,9 +14,11 @@ pub(super) struct Args {
 }
 
 /// Runs the verb.
-pub(super) fn run(args: &Args, mut command: Command) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, command: Command) -> anyhow::Result<ExitCode> {
     let failed = || format!("cannot write manual pages to {}", args.directory.display());
     std::fs::create_dir_all(&args.directory).with_context(failed)?;
+    // `help VERB` shows what the verb's own page says.
+    let mut command = command.disable_help_subcommand(true);
     command.build();
     clap_mangen::generate_to(command, &args.directory).with_context(failed)?;
     Ok(ExitCode::SUCCESS)
