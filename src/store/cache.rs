@@ -1,7 +1,7 @@
 //! Records of the build cache. What a record means is known to those who write it; the store keeps what it needs.
 
 use super::error::{AtPath, StoreError, StoreResult};
-use super::files::{parse_json, read_optional, remove_optional, replace};
+use super::files::{list_optional, parse_json, read_optional, remove_optional, replace};
 use super::layout::Store;
 use crate::oci::Digest;
 use serde::{Deserialize, Serialize};
@@ -83,8 +83,7 @@ impl Store {
 
     /// The files of all records.
     pub(super) fn cache_paths(&self) -> StoreResult<Vec<PathBuf>> {
-        let dir = self.path("cache");
-        fs::read_dir(&dir).at(&dir)?.map(|entry| Ok(entry.at(&dir)?.path())).collect()
+        list_optional(&self.path("cache"))
     }
 
     /// What the build cache keeps.

@@ -1,7 +1,7 @@
 //! Named writable mounts.
 
 use super::error::{AtPath, StoreError, StoreResult};
-use super::files::{FileLock, parse_json, read_optional, replace, sync_dir};
+use super::files::{FileLock, list_optional, parse_json, read_optional, replace, sync_dir};
 use super::gc::remove_tree;
 use super::images::ImageRecord;
 use super::layout::{Store, unique_name};
@@ -138,10 +138,9 @@ impl Store {
 
     /// Every container, by name.
     pub fn containers(&self) -> StoreResult<Vec<Container>> {
-        let dir = self.path("containers");
         let mut found = Vec::new();
-        for entry in fs::read_dir(&dir).at(&dir)? {
-            found.extend(read_container(&entry.at(&dir)?.path())?);
+        for path in list_optional(&self.path("containers"))? {
+            found.extend(read_container(&path)?);
         }
         found.sort_by(|a, b| a.record.name.cmp(&b.record.name));
         Ok(found)

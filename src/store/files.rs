@@ -4,7 +4,7 @@ use super::error::{AtPath, StoreError, StoreResult};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long somebody who only looks has a lock, with much to spare, and how often one is met.
@@ -39,6 +39,15 @@ pub(super) fn read_optional(path: &Path) -> StoreResult<Option<Vec<u8>>> {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).at(path),
+    }
+}
+
+/// The paths of what is in a directory; nothing where there is none, as in a store that could not be completed.
+pub(super) fn list_optional(dir: &Path) -> StoreResult<Vec<PathBuf>> {
+    match fs::read_dir(dir) {
+        Ok(entries) => entries.map(|entry| Ok(entry.at(dir)?.path())).collect(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).at(dir),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is still needed, what is not, and how much space either takes.
 
 use super::error::{AtPath, StoreResult};
-use super::files::remove_optional;
+use super::files::{list_optional, remove_optional};
 use super::layout::Store;
 use super::leases::{LeaseRecord, is_held};
 use super::references::IndexEntry;
@@ -212,10 +212,8 @@ impl Store {
 
     /// The files of a directory of digests.
     pub fn digest_files(&self, below: &str) -> StoreResult<Vec<(PathBuf, Digest)>> {
-        let dir = self.path(below);
         let mut files = Vec::new();
-        for entry in fs::read_dir(&dir).at(&dir)? {
-            let path = entry.at(&dir)?.path();
+        for path in list_optional(&self.path(below))? {
             let digest = path.file_name().and_then(|name| name.to_str()).and_then(|hex| Digest::from_hex(hex).ok());
             files.extend(digest.map(|digest| (path, digest)));
         }
@@ -227,9 +225,7 @@ impl Store {
         let (leases, dead_leases) = self.leases()?;
         let containers = self.containers()?.into_iter().map(|container| container.record).collect();
         let (mut session_digests, mut dead_stage) = (Vec::new(), Vec::new());
-        let dir = self.path("stage");
-        for entry in fs::read_dir(&dir).at(&dir)? {
-            let path = entry.at(&dir)?.path();
+        for path in list_optional(&self.path("stage"))? {
             let lease = path.join("lease");
             if is_held(&lease)? {
                 let text = fs::read_to_string(&lease).unwrap_or_default();

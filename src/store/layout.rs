@@ -53,7 +53,10 @@ impl Store {
         let store = Self { root: Arc::from(root) };
         let version = store.root.join("version");
         match read_optional(&version)? {
-            Some(text) => store.check_version(&text)?,
+            Some(text) => {
+                store.check_version(&text)?;
+                store.ensure_directories();
+            }
             None => store.create()?,
         }
         Ok(store)
@@ -141,14 +144,26 @@ impl Store {
         if let Some(text) = read_optional(&self.path("version"))? {
             return self.check_version(&text);
         }
-        for dir in DIRECTORIES {
-            let path = self.path(dir);
-            fs::create_dir_all(&path).at(&path)?;
-        }
+        self.missing_directories().try_for_each(|path| fs::create_dir_all(&path).at(&path))?;
         replace(&self.stage_path(), &self.path("oci-layout"), OCI_LAYOUT)?;
         replace(&self.stage_path(), &self.path("index.json"), &Index::new(Vec::new()).to_bytes())?;
         replace(&self.stage_path(), &self.path("version"), format!("{VERSION}\n").as_bytes())?;
         self.root.parent().map_or(Ok(()), sync_dir)
+    }
+
+    fn missing_directories(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        DIRECTORIES.iter().map(|dir| self.path(dir)).filter(|path| !path.is_dir())
+    }
+
+    /// Makes directories again that a backup without empty directories left out, or somebody cleared. Where that fails the
+    /// store can still be read; what writes there says why it cannot.
+    fn ensure_directories(&self) {
+        for path in self.missing_directories() {
+            match fs::create_dir_all(&path) {
+                Ok(()) => log::info!(target: "layerfs::store", "{}: made again", path.display()),
+                Err(error) => log::debug!(target: "layerfs::store", "{}: {error}", path.display()),
+            }
+        }
     }
 
     /// Fails when the directory has anything that a creation of a store does not leave. Another tool's image layout

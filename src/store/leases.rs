@@ -1,7 +1,7 @@
 //! What running mounts need.
 
 use super::error::{AtPath, StoreError, StoreResult};
-use super::files::FileLock;
+use super::files::{FileLock, list_optional};
 use super::images::ImageRecord;
 use super::layout::{Store, unique_name};
 use crate::oci::Digest;
@@ -57,10 +57,8 @@ impl Store {
     /// The leases whose processes live, and the files of those whose processes are gone. Called under the exclusive
     /// lock, so that no lease is just being made.
     pub(super) fn leases(&self) -> StoreResult<(Vec<LeaseRecord>, Vec<PathBuf>)> {
-        let dir = self.path("leases");
         let (mut live, mut dead) = (Vec::new(), Vec::new());
-        for entry in fs::read_dir(&dir).at(&dir)? {
-            let path = entry.at(&dir)?.path();
+        for path in list_optional(&self.path("leases"))? {
             match read_live(&path)? {
                 Some(record) => live.push(record),
                 None => dead.push(path),

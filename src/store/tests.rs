@@ -67,6 +67,26 @@ fn a_session_takes_back_what_nothing_refers_to() {
 }
 
 #[test]
+fn regression_directories_that_a_backup_dropped_are_made_again() {
+    let (dir, store) = store();
+    add(&store, "a:1", &["kept"]);
+    let gone = ["toc", "compressed", "containers", "cache", "stage", "leases"];
+    for name in gone {
+        std::fs::remove_dir_all(dir.path().join(name)).unwrap();
+    }
+    // Whoever has the store open reads it as it is.
+    assert!(store.containers().unwrap().is_empty());
+    assert!(store.digest_files("toc/sha256").unwrap().is_empty());
+    let store = Store::open(dir.path()).unwrap();
+    for name in gone {
+        assert!(dir.path().join(name).is_dir(), "{name}");
+    }
+    drop(store.use_lease(&store.resolve("a:1").unwrap(), "here").unwrap());
+    add(&store, "b:1", &["more"]);
+    assert!(store.prune(PruneOptions::default()).is_ok());
+}
+
+#[test]
 fn what_a_live_session_has_is_not_collected() {
     let (_dir, store) = store();
     let session = store.session().unwrap();
