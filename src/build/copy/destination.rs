@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Where the data of a new file are.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// In a source tree.
     Tree {
@@ -31,7 +31,7 @@ pub enum Content {
 }
 
 /// The type of a new object and what belongs to it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NewKind {
     /// A directory. `fresh` when the stage has none at this path, so that nothing of the stage shows in it.
     Directory {
@@ -58,7 +58,7 @@ pub enum NewKind {
 }
 
 /// An object that the copy makes or changes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEntry {
     /// The type.
     pub kind: NewKind,

@@ -19,7 +19,6 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// What is being made or removed.
@@ -55,10 +54,10 @@ pub(super) struct Caches(BTreeMap<String, (PathBuf, File)>);
 impl Caches {
     /// Takes the directories of all cache mounts of a command. One that is named twice is the same; all commands take theirs in the
     /// same order, so that two of them never wait for each other.
-    pub(super) fn take(work: &Work<'_>, mounts: &[Mount], trees: &[Option<Arc<dyn Tree>>]) -> BuildResult<Self> {
+    pub(super) fn take(work: &Work<'_>, mounts: &[Mount], trees: &[Option<&dyn Tree>]) -> BuildResult<Self> {
         let mut wanted = BTreeMap::new();
         for (mount, tree) in mounts.iter().zip(trees).filter(|(mount, _)| mount.kind == MountKind::Cache) {
-            wanted.entry(name_of(mount)).or_insert((mount, tree.as_deref()));
+            wanted.entry(name_of(mount)).or_insert((mount, *tree));
         }
         let mut caches = Self::default();
         for (name, (mount, tree)) in wanted {

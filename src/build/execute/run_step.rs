@@ -41,7 +41,7 @@ pub(super) struct Prepared<'a> {
     action: &'a RunAction,
     account: Account,
     stage: Arc<dyn Tree>,
-    trees: Vec<Option<Arc<dyn Tree>>>,
+    shown: Vec<Option<mounts::Shown>>,
 }
 
 /// Finds out what the command depends on.
@@ -61,8 +61,8 @@ pub(super) fn prepare<'a>(work: &Work<'_>, step: &'a Step, action: &'a RunAction
     if !work.shared.build.options.resources.is_empty() {
         key.list(&["limits", &format!("{:?}", work.shared.build.options.resources)]);
     }
-    mounts::add_to_key(&mut key, &action.mounts, &trees)?;
-    Ok(Prepared { key: key.finish(), step, action, account, stage, trees })
+    let shown = mounts::add_to_key(&mut key, &action.mounts, trees)?;
+    Ok(Prepared { key: key.finish(), step, action, account, stage, shown })
 }
 
 fn network(work: &Work<'_>, action: &RunAction) -> Network {
@@ -79,7 +79,7 @@ pub(super) fn run(work: &Work<'_>, prepared: &Prepared<'_>, number: usize, start
     let scratch = Scratch::new(work)?;
     let lowers = lowers(work);
     let fs = Arc::new(writable(&scratch, &lowers, &*prepared.stage)?);
-    let mounted = mounts::prepare(work, &prepared.action.mounts, &prepared.trees)?;
+    let mounted = mounts::prepare(work, &prepared.action.mounts, &prepared.shown)?;
     let spec = specification(work, prepared, &scratch, mounted.mounts, mounted.variables.as_slice())?;
     // One command at a time uses it: two threads keep one from waiting for the other's disk.
     let serving = Inside::serve(Arc::clone(&fs), &spec.identity, 2).map_err(serve_failed)?;
