@@ -94,27 +94,39 @@ impl ContainerOptions {
         })
     }
 
-    /// The variables of the files, in their order.
-    pub(super) fn env_files(&self) -> anyhow::Result<Vec<OsString>> {
+    /// The variables of the files, in their order, and then those that are given.
+    pub(super) fn variables(&self) -> anyhow::Result<Vec<OsString>> {
         let mut all = Vec::new();
         for path in &self.env_file {
             let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
             let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
-            all.extend(lines.filter_map(variable));
+            for line in lines {
+                all.extend(variable(line).with_context(|| path.display().to_string())?);
+            }
+        }
+        for text in &self.env {
+            all.extend(variable(text)?);
         }
         Ok(all)
     }
 }
 
 /// `NAME=VALUE` as it is, `NAME` with our value; `None` when we have none.
-pub(super) fn variable(text: &str) -> Option<OsString> {
-    if text.contains('=') {
-        return Some(text.into());
+fn variable(text: &str) -> anyhow::Result<Option<OsString>> {
+    let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+    if name.is_empty() {
+        return Err(anyhow!("{text:?} is no variable of the environment: its name is missing"))
+            .hint("NAME=VALUE is expected, or NAME for the value that it has here");
     }
-    let mut pair = OsString::from(text);
-    pair.push("=");
-    pair.push(std::env::var_os(text)?);
-    Some(pair)
+    if value.is_some() {
+        return Ok(Some(text.into()));
+    }
+    Ok(std::env::var_os(name).map(|value| {
+        let mut pair = OsString::from(name);
+        pair.push("=");
+        pair.push(value);
+        pair
+    }))
 }
 
 /// `PATH[:size=BYTES[,mode=OCTAL]]`, with Docker's options of mount(8); programs in it are executed with `exec` only.
@@ -170,6 +182,19 @@ mod tests {
             assert_eq!(bytes(text).expect(text), expected, "{text}");
         }
         assert!(bytes("x").is_err() && bytes("99999999999g").is_err());
+    }
+
+    #[test]
+    fn regression_variables_have_names() {
+        let variables = |texts: &[&str]| {
+            let env = texts.iter().map(|text| (*text).to_owned()).collect();
+            ContainerOptions { env, ..ContainerOptions::default() }.variables()
+        };
+        assert_eq!(variables(&["A=b=c", "D=", "LAYERFS_IS_NOT_SET"]).expect("named"), ["A=b=c", "D="]);
+        for nameless in ["=x", "=", ""] {
+            let refused = variables(&["A=b", nameless]).expect_err(nameless).to_string();
+            assert!(refused.contains("its name is missing"), "{refused}");
+        }
     }
 
     #[test]

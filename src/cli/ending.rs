@@ -4,11 +4,11 @@ use crate::mount::{Registry, Unmount, unmount};
 use crate::oci::ContainerConfig;
 use crate::run::state;
 use crate::store::{Container, Store};
-use crate::sys::spawn::send_signal;
+use crate::sys::spawn::send_signal_to;
 use anyhow::{Context, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How long a container may take to be gone once it was killed, and whoever ran it to let go of it.
@@ -33,14 +33,14 @@ impl Command {
             Err(rustix::io::Errno::SRCH) => return Ok(None),
             other => other.with_context(|| format!("cannot look at process {}", running.init))?,
         };
-        // Another process may have got the number meanwhile; from here on it cannot.
+        // Another process may have got the number meanwhile; what is opened stands for one process from here on.
         let same = state::started(running.init) == Some(running.started);
         Ok(same.then_some(Self { init: running.init, process }))
     }
 
     /// Sends a signal. One that has just ended needs none.
     pub(super) fn signal(&self, signal: i32) -> anyhow::Result<()> {
-        match send_signal(self.init, signal) {
+        match send_signal_to(self.process.as_fd(), signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => Err(error).with_context(|| format!("cannot send a signal to process {}", self.init)),
         }
@@ -48,7 +48,8 @@ impl Command {
 
     /// Whether it ends within `patience`; for ever without one.
     fn ends_within(&self, patience: Option<Duration>) -> anyhow::Result<bool> {
-        let until = patience.map(|patience| Instant::now() + patience);
+        // What no clock reaches is for ever as well.
+        let until = patience.and_then(|patience| Instant::now().checked_add(patience));
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let left = left.and_then(|left| Timespec::try_from(left).ok());
@@ -166,6 +167,19 @@ pub(super) fn signal_number(text: &str) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn regression_patience_beyond_all_clocks_and_a_process_that_has_ended_are_no_failures() {
+        let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let init = child.id().cast_signed();
+        let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        let command = Command { init, process };
+        command.end(libc::SIGTERM, Some(Duration::from_secs(u64::MAX))).unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap()), Some(libc::SIGTERM));
+        // Its number may be another's now.
+        command.signal(libc::SIGTERM).unwrap();
+        assert_eq!(send_signal_to(command.process.as_fd(), libc::SIGTERM), Err(rustix::io::Errno::SRCH));
+    }
 
     #[test]
     fn signals_have_numbers_and_names() {

@@ -1,7 +1,7 @@
 //! `layerfs exec`: a further command in a container that runs.
 
 use super::Global;
-use super::container_options::{ContainerOptions, variable};
+use super::container_options::ContainerOptions;
 use super::error::{WithHint, report};
 use super::run::code_of;
 use crate::run::{Attached, attend, block_signals, state};
@@ -71,14 +71,13 @@ fn environment(args: &Args, container: Vec<OsString>) -> anyhow::Result<Vec<OsSt
     use std::os::unix::ffi::OsStrExt;
     let name = |pair: &OsString| pair.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default().to_vec();
     let mut env = container;
-    let mut added = args.options.env_files()?;
+    let mut added = args.options.variables()?;
     if args.options.user.is_some() {
         env.retain(|known| name(known) != b"HOME");
     }
     if args.options.tty && !env.iter().any(|pair| name(pair) == b"TERM") {
         added.insert(0, "TERM=xterm".into());
     }
-    added.extend(args.options.env.iter().filter_map(|text| variable(text)));
     for pair in added {
         env.retain(|known| name(known) != name(&pair));
         env.push(pair);

@@ -2,7 +2,7 @@
 
 use super::Global;
 use super::WithHint;
-use super::container_options::{ContainerOptions, variable};
+use super::container_options::ContainerOptions;
 use super::error::report;
 use super::limit_options::{Host, Ulimit};
 use super::named::{self, Named};
@@ -229,8 +229,7 @@ fn asked(args: &Args, name: &str) -> anyhow::Result<Asked> {
     for text in &args.tmpfs {
         mounts.push(super::container_options::tmpfs(text)?);
     }
-    let mut env = options.env_files()?;
-    env.extend(options.env.iter().filter_map(|text| variable(text)));
+    let env = options.variables()?;
     if let Some(cwd) = &options.workdir
         && !PathBuf::from(cwd).is_absolute()
     {

@@ -7,13 +7,15 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long either side waits for the other's line.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes of a request, with much to spare.
+const REQUEST_MAX: u64 = 4096;
 
 /// What a server can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,11 +81,8 @@ fn is_open(stream: &UnixStream) -> bool {
 fn answer_one(stream: UnixStream, services: &Services) -> io::Result<Option<UnixStream>> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut line = String::new();
-    if BufReader::new(&stream).read_line(&mut line)? == 0 {
-        return Ok(None);
-    }
-    let response = match serde_json::from_str(&line) {
+    let Some(line) = request_line(&stream)? else { return Ok(None) };
+    let response = match serde_json::from_slice(&line) {
         Ok(Request::Stats) => {
             let counts = services.counters.snapshot().into_iter().map(|(name, count)| (name.to_owned(), count));
             Response::Stats(counts.collect())
@@ -95,6 +94,13 @@ fn answer_one(stream: UnixStream, services: &Services) -> io::Result<Option<Unix
     };
     send(&stream, &response)?;
     Ok((response == Response::Waiting).then_some(stream))
+}
+
+/// What the other side asks; none when it asks nothing. One that goes on without end is cut, and is no request then.
+pub(super) fn request_line(stream: impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let size = BufReader::new(stream.take(REQUEST_MAX)).read_until(b'\n', &mut line)?;
+    Ok((size > 0).then_some(line))
 }
 
 /// Holds all names in a thread of its own until the other side is gone.
@@ -153,4 +159,17 @@ pub fn ask(registry: &Registry, record: &MountRecord, request: &Request) -> Resu
     BufReader::new(&stream).read_line(&mut line).map_err(failed)?;
     let response = serde_json::from_str(&line).map_err(|error| failed(error.into()))?;
     Ok((response, stream))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_a_request_without_end_is_not_read_to_its_end() {
+        let line = |input: &mut dyn Read| request_line(input).unwrap();
+        assert_eq!(line(&mut io::empty()), None);
+        assert_eq!(line(&mut &b"{}\nmore"[..]), Some(b"{}\n".to_vec()));
+        assert_eq!(line(&mut io::repeat(b' ')).map(|line| line.len() as u64), Some(REQUEST_MAX));
+    }
 }

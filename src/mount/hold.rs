@@ -1,6 +1,6 @@
 //! Holding the names of a container that runs: its root has no mount point outside, and its server no entry among the mounts.
 
-use super::control::{Hold, Request, Response, hold_until_end, send};
+use super::control::{Hold, Request, Response, hold_until_end, request_line, send};
 use crate::fs::LayerFs;
 use rustix::fs::{Mode, OFlags};
 use std::ffi::OsString;
@@ -77,10 +77,9 @@ fn answer(
     mount_points: &[OsString],
     sync: &impl Fn() -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut line = String::new();
     stream.set_read_timeout(Some(REQUEST_PATIENCE))?;
-    BufReader::new(&stream).read_line(&mut line)?;
-    match serde_json::from_str(&line) {
+    let line = request_line(&stream)?.unwrap_or_default();
+    match serde_json::from_slice(&line) {
         Ok(Request::HoldNames) => {
             if let Err(error) = sync() {
                 return send(&stream, &Response::Error(error.to_string()));

@@ -161,6 +161,17 @@ pub fn send_signal(pid: i32, signal: i32) -> Result<()> {
     if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(last_error()) }
 }
 
+/// Sends a signal of any number to the process that `process`, a pidfd, stands for; another one that has its number by now gets none.
+///
+/// # Errors
+/// `ESRCH` when it has ended and was waited for.
+pub fn send_signal_to(process: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    let none: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: pidfd_send_signal takes integers and a null pointer, for which the kernel fills in the sender.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, none, 0) };
+    if sent == 0 { Ok(()) } else { Err(last_error()) }
+}
+
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
