@@ -100,6 +100,22 @@ fn rule_19_setgid_directories_give_their_group() {
     );
 }
 
+/// The workdir has an ACL and a group for what is made in it; what is made there on its way into the upper has nothing of them.
+#[test]
+fn regression_nothing_comes_from_the_workdir() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    let rules = Rules { without: vec!["mtime"], ..Rules::default() };
+    for options in ["", ",redirect_dir=on,metacopy=on"] {
+        let prepare = "mkdir work work2; chgrp 77 work work2; chmod g+s work work2; setfacl -m u:1234:rwx,d:u:1234:rwx work work2";
+        scene.sh(prepare).in_dir(scene.directory()).ok();
+        let script = "chmod 640 f sparse; echo x >>f; echo x >>sparse; touch d/s/c; mv d/s renamed; rm -r pub; mkdir pub; rm sym; ln -s t sym
+            rm cap; echo new >cap; rm fifo; mkfifo fifo; mkdir sgid/d; as_user 'cat sparse renamed/c'
+            stat -c '%n %A %g' f sparse renamed pub sym cap fifo sgid/d; getfacl -cp sparse pub cap renamed renamed/c; echo end";
+        let text = beside_the_kernel(&scene, options, script, &rules);
+        assert!(text.ends_with("end\n"), "the script did not reach its end:\n{text}");
+    }
+}
+
 #[test]
 fn rule_18_changes_take_privileges_away() {
     compare(

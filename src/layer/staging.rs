@@ -7,15 +7,18 @@
 
 use super::dir::Object;
 use super::dir::object::is_whiteout;
-use crate::sys::read_names;
+use crate::sys::{chmod_no_follow, read_names, xattr_at};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+/// ACLs of a directory, its own and the one for what is made in it.
+const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
 
 /// Why a workdir cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -152,10 +155,22 @@ fn check_one_filesystem(work: &OwnedFd, upper: &OwnedFd, at: &Path, from: &Path)
 }
 
 /// Opens the directory `name` in `parent`, made when missing; a symlink there is an error.
+/// Opens the directory `name`, making it if need be. What is made in it gets nothing from it: neither the ACL nor the group that the
+/// workdir may have for what is made below (`ovl_workdir_create` in fs/overlayfs/super.c).
 fn open_directory(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error.into()),
+    }
+    for acl in ACLS {
+        match xattr_at::remove(parent.as_fd(), name.as_bytes(), acl) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if stat.st_mode & 0o7777 != Mode::RWXU.as_raw_mode() {
+        chmod_no_follow(parent.as_fd(), name.as_bytes(), Mode::RWXU.as_raw_mode())?;
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
