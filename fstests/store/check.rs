@@ -171,6 +171,42 @@ fn regression_what_was_let_in_by_a_limit_is_sound() {
     scene.layerfs(["ls", "large:1"]).ok();
 }
 
+/// Every command said that `fsck --repair` mends it, and that one failed with the same line.
+#[test]
+fn regression_a_lost_index_is_made_again() {
+    let Some((scene, ..)) = loaded(Packing::Gzip) else { return };
+    let id = scene.layerfs(["images", "-q", "--no-trunc"]).ok().stdout;
+    let index = store_of(&scene).join("index.json");
+    let spoils: [&dyn Fn(); 2] = [&|| std::fs::write(&index, "{").unwrap(), &|| std::fs::remove_file(&index).unwrap()];
+    for spoil in spoils {
+        spoil();
+        scene.layerfs(["images"]).output().fails(1, &["fsck --repair"]);
+        let found = fsck(&scene, &[]);
+        assert_eq!(outcomes(&found), ["found"]);
+        found.fails(1, &[]);
+        assert_eq!(outcomes(&fsck(&scene, &["--repair"]).ok()), ["removed"]);
+        assert_eq!(scene.layerfs(["images", "-q", "--no-trunc"]).ok().stdout, id);
+        assert_clean(&scene);
+    }
+    assert_eq!(std::fs::read(index.with_extension("json.damaged")).unwrap(), b"{");
+    assert!(!index.with_extension("json.damaged-2").exists(), "a missing file is not set aside");
+}
+
+/// Backups that leave empty directories out, and whoever clears a cache, leave a store like this.
+#[test]
+fn regression_a_store_without_its_directories_is_used_and_checked() {
+    let Some((scene, ..)) = loaded(Packing::Gzip) else { return };
+    let names = ["toc", "leases", "stage", "containers", "cache", "compressed"];
+    let remove = || names.iter().for_each(|name| std::fs::remove_dir_all(store_of(&scene).join(name)).unwrap());
+    remove();
+    assert!(outcomes(&fsck(&scene, &[]).ok()).iter().all(|outcome| outcome == "mended"));
+    assert_clean(&scene);
+    remove();
+    scene.layerfs(["ls", "sound:1"]).ok();
+    remove();
+    scene.layerfs(["load", "layout"]).ok();
+}
+
 /// A header of ustar.
 fn header(name: &str, size: usize, kind: u8) -> Vec<u8> {
     let mut block = vec![0; 512];

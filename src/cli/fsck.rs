@@ -53,6 +53,14 @@ fn advise(report: &FsckReport, args: &Args) {
     if any(Outcome::Found) && args.dry_run {
         note("hint: layerfs fsck mends what can be mended");
     }
+    if any(Outcome::Found) && !args.dry_run {
+        note("hint: `layerfs fsck --repair` makes the index again from the images that are there, without their names");
+    }
+    if args.repair && !report.index_is_sound {
+        note(
+            "hint: `layerfs images` shows what was found, `layerfs tag ID NAME` names it; `layerfs prune` removes what has no name",
+        );
+    }
     if any(Outcome::Lost) {
         note("hint: `layerfs fsck --repair` removes what is damaged; then load or pull the images again");
     }

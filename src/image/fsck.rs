@@ -61,6 +61,8 @@ pub struct FsckReport {
     pub bytes: u64,
     /// Images that were checked.
     pub images: usize,
+    /// Whether the index of all images could be read.
+    pub index_is_sound: bool,
     /// What was wrong.
     pub findings: Vec<Finding>,
 }
@@ -74,17 +76,38 @@ impl FsckReport {
 
 /// Checks the store.
 pub fn fsck(store: &Store, options: FsckOptions, progress: &dyn Progress) -> ImageResult<FsckReport> {
-    let entries = store.entries()?;
+    let index = check_index(store, options)?;
+    // While the index cannot be read nobody knows which images there are, nor what none of them needs.
+    let is_lost = index.as_ref().is_some_and(|finding| finding.outcome == Outcome::Found);
+    let entries = if is_lost { Vec::new() } else { store.entries()? };
     let bad = hash_blobs(store, progress)?;
     let mut check = Check { store, options, bad: bad.damaged, report: FsckReport::default(), users: BTreeMap::new() };
     (check.report.blobs, check.report.bytes) = (bad.count, bad.bytes);
+    check.report.index_is_sound = index.is_none();
+    check.report.findings.extend(index);
     for entry in &entries {
         let label = entry.reference.as_ref().map_or_else(|| entry.target.digest.to_string(), ToString::to_string);
         check.entry(&entry.target, &label)?;
     }
     check.containers()?;
-    check.strays()?;
+    check.strays(!is_lost && !options.dry_run)?;
     Ok(check.report)
+}
+
+/// The index of all images. One that cannot be read is made again on request, without the names.
+fn check_index(store: &Store, options: FsckOptions) -> ImageResult<Option<Finding>> {
+    let Some(detail) = store.index_damage()? else { return Ok(None) };
+    let mut problem = format!("{}: {detail}", store.root().join("index.json").display());
+    let mut outcome = Outcome::Found;
+    if options.repair && !options.dry_run {
+        let Some(rebuilt) = store.rebuild_index()? else { return Ok(None) };
+        if let Some(aside) = rebuilt.aside {
+            problem += &format!("; set aside as {}", aside.display());
+        }
+        problem += &format!("; made again, with {} images that have no names now", rebuilt.images);
+        outcome = Outcome::Removed;
+    }
+    Ok(Some(Finding { problem, outcome, affects: Vec::new() }))
 }
 
 /// Blobs whose content is not what their name says.
@@ -340,14 +363,14 @@ impl Check<'_> {
     }
 
     /// Damaged blobs that no image needs: a later load would take them for what their names say.
-    fn strays(&mut self) -> ImageResult<()> {
+    fn strays(&mut self, remove_them: bool) -> ImageResult<()> {
         let told: Vec<String> = self.report.findings.iter().map(|finding| finding.problem.clone()).collect();
         for digest in self.bad.clone() {
             if told.iter().any(|problem| problem.contains(&digest.to_string())) {
                 continue;
             }
             let mut outcome = Outcome::Found;
-            if !self.options.dry_run {
+            if remove_them {
                 remove(self.store.blob_path(&digest))?;
                 outcome = Outcome::Mended;
             }

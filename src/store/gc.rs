@@ -419,7 +419,7 @@ fn tree_size(path: &Path) -> u64 {
 }
 
 /// The file at `path` where it begins as a document does and is not too large for one.
-fn read_json(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read_json(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = fs::File::open(path)?;
     let mut bytes = vec![0];
     file.read_exact(&mut bytes)?;

@@ -211,7 +211,7 @@ impl Store {
         Some(ImageConfig::parse(&self.read_document("configuration", &id).ok()?).ok()?.platform())
     }
 
-    fn load_image(
+    pub(super) fn load_image(
         &self,
         entries: &[IndexEntry],
         target: &Descriptor,
