@@ -78,6 +78,31 @@ fn a_killed_server_is_told_of_and_cleared_away() {
     assert!(scene.mounts().is_empty());
 }
 
+/// A stopped server answers nobody: what it has is taken away all the same.
+#[test]
+fn regression_a_mount_that_hangs_is_taken_away_by_force() {
+    let Some(scene) = Scene::begin(&[Need::Root, Need::Fuse]) else { return };
+    load(&scene, Who::Me);
+    let point = scene.dir("mnt");
+    mount(&scene, &point).ok();
+    let server = pid(&scene, &point);
+    signal(server, rustix::process::Signal::STOP);
+    let forced = scene.layerfs(["umount", "-f"]).arg(&point).output();
+    signal(server, rustix::process::Signal::KILL);
+    forced.ok();
+    assert!(scene.mounts().is_empty());
+
+    scene.layerfs(["mount", "--rw", "--name", "hung", "thing"]).arg(&point).ok();
+    let server = pid(&scene, &point);
+    signal(server, rustix::process::Signal::STOP);
+    let removed = scene.layerfs(["rm", "-f", "hung"]).output();
+    if !removed.status.success() {
+        signal(server, rustix::process::Signal::KILL);
+    }
+    removed.ok();
+    assert!(scene.mounts().is_empty() && !scene.layerfs(["ps", "-a"]).ok().text().contains("hung"));
+}
+
 #[test]
 fn a_used_mount_is_detached_only_when_told_to() {
     let Some(scene) = Scene::begin(&[Need::Fuse]) else { return };

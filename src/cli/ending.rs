@@ -93,7 +93,7 @@ pub(super) fn free(container: &Container) -> anyhow::Result<()> {
     }
     let registry = Registry::open()?;
     if let Some(mount) = registry.mount_of(&container.dir)? {
-        unmount(&registry, &mount.mount_point, Unmount::Force)?;
+        unmount(&registry, &mount.mount_point, Unmount::Kill)?;
     }
     wait_until_let_go(container)
 }

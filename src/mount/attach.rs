@@ -167,11 +167,13 @@ pub(super) fn detach(mount_point: &Path, lazy: bool) -> Result<(), MountError> {
 }
 
 /// Breaks the connection of the mount, so that whatever waits for it fails. Where that is not allowed the lazy unmount that
-/// follows has to do.
-pub(super) fn abort(mount_point: &Path) {
-    if let Err(error) = rustix::mount::unmount(mount_point, UnmountFlags::FORCE | UnmountFlags::NOFOLLOW) {
+/// follows has to do. Returns whether the mount has gone already, as one does that nobody uses.
+pub(super) fn abort(mount_point: &Path) -> bool {
+    let result = rustix::mount::unmount(mount_point, UnmountFlags::FORCE | UnmountFlags::NOFOLLOW);
+    if let Err(error) = result {
         log::debug!("forced unmount of {}: {error}", mount_point.display());
     }
+    result.is_ok()
 }
 
 fn detach_by_helper(mount_point: &Path, lazy: bool) -> Result<(), MountError> {
