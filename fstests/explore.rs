@@ -155,6 +155,26 @@ fn it_helps_resizes_and_quits_cleanly() {
     assert!(!screen.contains("Tree"), "{screen}");
 }
 
+/// A signal from outside, as a closed session or an administrator sends it.
+#[test]
+fn regression_signals_give_the_terminal_back() {
+    let Some(scene) = known() else { return };
+    let terminal = Terminal::open(&scene, 80, 24, "true");
+    let (file, program) = (scene.path("pid"), scene.program());
+    let begin = format!("sh -c 'echo $$ >{}; exec {} explore known:1'", file.display(), program.display());
+    for (name, code) in [("HUP", 129), ("INT", 130), ("QUIT", 131), ("TERM", 143)] {
+        terminal.tmux(&["respawn-pane", "-k", &format!("{begin}; echo ended with $?; exec cat")]);
+        terminal.until("q quit");
+        let pid = std::fs::read_to_string(&file).expect("the process");
+        scene.run("kill").args(["-s", name, pid.trim()]).ok();
+        let screen = terminal.until("ended with");
+        assert_eq!(screen.trim(), format!("ended with {code}"), "the screen is as it was before");
+        assert_eq!(terminal.tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]).trim(), "0 1");
+        terminal.press(&["echoed", "Enter"]);
+        terminal.until("echoed\nechoed");
+    }
+}
+
 #[test]
 fn no_name_reaches_the_terminal_raw() {
     let Some(scene) = known() else { return };

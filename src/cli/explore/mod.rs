@@ -12,13 +12,26 @@ use super::image_argument::open_image;
 use super::{Global, WithHint, printable};
 use crate::analyze::{ImageTree, WasteReport};
 use crate::store::ImageRecord;
+use crate::sys::{SignalSet, is_ignored};
 use crate::union::{Follow, Node, Stack};
 use anyhow::Context;
+use parking_lot::Mutex;
+use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use state::State;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// Signals that end a program, sent from outside: keys send none while the explorer has the terminal.
+const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
+/// How long a signal waits for a frame to be drawn. A terminal that has stopped takes none.
+const FRAME_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether the explorer has the terminal. Held while something is drawn, for nothing may be drawn after it was given back.
+type Screen = Arc<Mutex<bool>>;
 
 /// Browse an image layer by layer
 #[derive(Debug, clap::Args)]
@@ -93,6 +106,9 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         return Err(anyhow::anyhow!("explore needs a terminal"))
             .hint("layerfs analyze, layerfs ls and layerfs cat write to pipes and files");
     }
+    let screen = Screen::default();
+    // Before there is any other thread.
+    end_on_signal(Arc::clone(&screen))?;
     let store = global.store()?;
     let image = open_image(&store, &args.image, "layerfs explore")?;
     let stack = Stack::new(image.layers.clone(), None, Follow::default())?;
@@ -109,11 +125,40 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
         page: 10,
         quit: false,
     };
-    let mut terminal = ratatui::try_init().context("the terminal cannot be used")?;
-    let ended = browse(&mut terminal, app);
+    let mut terminal = {
+        let mut taken = screen.lock();
+        *taken = true;
+        ratatui::try_init().context("the terminal cannot be used")?
+    };
+    let ended = browse(&mut terminal, app, &screen);
+    let mut taken = screen.lock();
     ratatui::restore();
+    *taken = false;
     ended?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Gives the terminal back at the first signal that asks for an end, and ends the program as that signal would; at a second one at once:
+/// a terminal that has stopped takes nothing back.
+fn end_on_signal(screen: Screen) -> anyhow::Result<()> {
+    let wanted: Vec<i32> = ENDING.into_iter().filter(|signal| !is_ignored(*signal)).collect();
+    let signals = SignalSet::block(&wanted)?;
+    let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+    let wait = move || {
+        let Ok(signal) = signals.wait() else { return };
+        let second = move || signals.wait().map(|signal| std::process::exit(128 + signal));
+        // Without it there is only no second chance.
+        let _ = thread("second signal").spawn(second);
+        let taken = screen.try_lock_for(FRAME_PATIENCE);
+        if taken.as_ref().is_none_or(|taken| **taken) {
+            ratatui::restore();
+            // Nobody is left to tell when the terminal itself has gone.
+            let _ = ratatui::crossterm::execute!(std::io::stdout(), Show);
+        }
+        std::process::exit(128 + signal);
+    };
+    thread("signals").spawn(wait)?;
+    Ok(())
 }
 
 /// What made each layer, bottom layer first, as `layerfs history` tells it.
@@ -125,11 +170,12 @@ pub(super) fn instructions(record: &ImageRecord) -> Vec<String> {
     told
 }
 
-fn browse(terminal: &mut ratatui::DefaultTerminal, mut app: App<'_>) -> anyhow::Result<()> {
+fn browse(terminal: &mut ratatui::DefaultTerminal, mut app: App<'_>, screen: &Screen) -> anyhow::Result<()> {
     while !app.quit {
         // Someone types faster than large trees are filtered: what is typed already counts before the next look.
         if !event::poll(Duration::ZERO).context("the terminal cannot be read")? {
             app.follow_filter();
+            let _taken = screen.lock();
             terminal.draw(|frame| view::draw(frame, &mut app)).context("the terminal cannot be drawn on")?;
         }
         match event::read().context("the terminal cannot be read")? {
