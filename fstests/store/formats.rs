@@ -344,6 +344,31 @@ fn old_archives_with_linked_layers_are_loaded() {
 }
 
 #[test]
+fn regression_archives_in_xz_and_bzip2_are_taken() {
+    let needs = ["tar", "xz", "bzip2"].map(Need::Program);
+    let Some(scene) = Scene::begin(&needs) else { return };
+    Image::new().layer("file name =hello").write_docker_archive(&scene.path("good.tar"), "good:1");
+    scene.sh("mkdir fs; echo hi > fs/motd; tar -C fs -cf fs.tar .; xz -k *.tar; bzip2 -k *.tar").ok();
+    scene.layerfs(["import", "fs.tar", "fs:tar"]).ok();
+    for kind in ["xz", "bz2"] {
+        let (archive, tree) = (format!("good.tar.{kind}"), format!("fs.tar.{kind}"));
+        scene.layerfs(["load", "-i", &archive]).ok();
+        assert_eq!(scene.layerfs(["cat", "good:1:/name"]).ok().text(), "hello");
+        scene.layerfs(["rmi", "good:1"]).ok();
+        scene.layerfs(["load"]).stdin(std::fs::read(scene.path(&archive)).unwrap()).ok();
+        scene.layerfs(["import", &tree, "fs:packed"]).ok();
+        assert_eq!(diff_ids(&scene, "fs:packed"), diff_ids(&scene, "fs:tar"));
+        let cut = std::fs::read(scene.path(&tree)).unwrap();
+        scene.layerfs(["import", "-", "fs:cut"]).stdin(&cut[..cut.len() - 4]).output().fails(1, &["stream"]);
+    }
+    std::fs::write(scene.path("fs.tar.lz4"), b"\x04\x22\x4d\x18rest").unwrap();
+    let refused = scene.layerfs(["import", "fs.tar.lz4", "fs:lz4"]).output();
+    let told = refused.fails(1, &["lz4 compression is not supported", "hint: uncompress it first"]).error_text();
+    assert!(!told.contains("damaged"), "{told}");
+    assert_clean(&scene);
+}
+
+#[test]
 fn a_root_file_system_is_imported() {
     let Some(scene) = Scene::begin(&[Need::Program("tar"), Need::Program("gzip")]) else { return };
     scene.sh("mkdir fs; echo hi > fs/motd; tar -C fs -cf fs.tar .; gzip -k fs.tar").ok();

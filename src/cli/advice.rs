@@ -125,7 +125,7 @@ pub(super) fn for_image(error: &ImageError) -> Option<String> {
             return Some(format!("make a tar of it on the way: tar -C {what} -c . | layerfs import - NAME"));
         }
         ImageError::NotATar { .. } => {
-            "import takes a tar of a root file system, also one compressed by gzip or zstd: tar -C DIR -c . | layerfs import - NAME"
+            "import takes a tar of a root file system, also one compressed by gzip, zstd, bzip2 or xz: tar -C DIR -c . | layerfs import - NAME"
         }
         ImageError::NoPlatform { .. } => "choose one with --platform, or take all with --all-platforms",
         ImageError::NoSuchName { .. } => "give one of the names listed, or none to load everything",
@@ -152,6 +152,9 @@ pub(super) fn for_image(error: &ImageError) -> Option<String> {
             "an honest layer that large is taken with --limit WHAT=NUMBER"
         }
         _ if error.is_refused_entry() => "no tool should unpack such a layer: build the image again",
+        _ if error.is_unsupported_compression() => {
+            "uncompress it first, or compress it by gzip, zstd, bzip2 or xz; layers only by gzip or zstd"
+        }
         _ if error.is_damaged_input() => "the archive is damaged or was cut short: fetch or save it again",
         _ => return None,
     };

@@ -4,7 +4,7 @@ use super::error::{ImageError, ImageResult, is_compression_error};
 use super::ingest::{Expected, Ingested, Limits, ingest_layer};
 use super::progress::Progress;
 use super::stream::Streamed;
-use crate::archive::compression::{Compression, MAGIC_LENGTH, detect};
+use crate::archive::compression::{Compression, MAGIC_LENGTH, detect, is_foreign};
 use crate::archive::tar::{self, EntryKind, EntryPath};
 use crate::store::Session;
 use std::collections::HashMap;
@@ -116,7 +116,11 @@ impl Members {
     pub(super) fn scan(what: &str, file: File) -> ImageResult<Option<Self>> {
         let mut magic = [0; MAGIC_LENGTH];
         let read = file.read_at(&mut magic, 0).map_err(|source| ImageError::Read { what: what.to_owned(), source })?;
-        let compression = detect(magic.get(..read).unwrap_or_default())
+        let magic = magic.get(..read).unwrap_or_default();
+        if is_foreign(magic) {
+            return Ok(None);
+        }
+        let compression = detect(magic)
             .map_err(|error| ImageError::NotAnImage { what: what.to_owned(), detail: error.to_string() })?;
         if compression != Compression::Plain {
             return Ok(None);

@@ -190,9 +190,17 @@ impl ImageError {
         }
     }
 
+    /// Whether what was read is compressed by something that is not supported.
+    pub fn is_unsupported_compression(&self) -> bool {
+        let Self::Compression { source, .. } = self else { return false };
+        let cause = source.get_ref().and_then(|cause| cause.downcast_ref());
+        matches!(cause, Some(crate::archive::compression::Error::Unsupported(_)))
+    }
+
     /// Whether what was read is cut short, damaged or not what it says: fetching it again may help.
     pub fn is_damaged_input(&self) -> bool {
         match self {
+            Self::Compression { .. } if self.is_unsupported_compression() => false,
             Self::Tar { .. }
             | Self::Compression { .. }
             | Self::Mismatch { .. }

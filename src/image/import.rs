@@ -4,6 +4,7 @@ use super::error::{ImageError, ImageResult};
 use super::ingest::{Expected, Limits, ingest_layer};
 use super::progress::Progress;
 use super::source::{Location, Source};
+use crate::archive::compression::plain;
 use crate::archive::tar;
 use crate::oci::{ContainerConfig, Descriptor, History, ImageConfig, Manifest, MediaType, Platform, Reference};
 use crate::store::{ImageRecord, Store};
@@ -65,6 +66,8 @@ pub fn import(store: &Store, options: &ImportOptions, progress: &dyn Progress) -
     let session = store.session()?;
     let expected = Expected { label: Some(what.clone()), refuse_nothing: true, ..Expected::default() };
     let bar = progress.layer("layer", size);
+    let mut input = plain(&mut *input, options.limits.expansion)
+        .map_err(|source| ImageError::Read { what: what.clone(), source })?;
     let layer = ingest_layer(&session, &mut *input, &expected, &options.limits, &*bar).map_err(no_tar)?;
     let created = creation_time();
     let from = if options.location == Location::Stdin { "-" } else { &what };

@@ -7,7 +7,7 @@
 use super::archive_files::{LayerContext, follow, link_target, outer_error};
 use super::error::{ImageError, ImageResult};
 use super::ingest::{Expected, Ingested, ingest_layer};
-use crate::archive::compression::{Compression, Decoder, detect};
+use crate::archive::compression::{Compression, Decoder, detect, plain};
 use crate::archive::tar::{self, EntryKind, EntryPath};
 use crate::oci::{Digest, InvalidDocument, LayerCompression, Mismatch};
 use parking_lot::Mutex;
@@ -41,6 +41,7 @@ impl Streamed {
             Some(_) => ImageError::NotAnImage { what: what.to_owned(), detail: source.to_string() },
             None => ImageError::Read { what: what.to_owned(), source },
         };
+        let input = plain(input, context.limits.expansion).map_err(read_error)?;
         let decoder = Decoder::new(input, context.limits.expansion).map_err(read_error)?;
         let mut reader = tar::Reader::new(decoder, tar::Limits::default());
         let mut streamed = Self { known: context.session.store().diff_ids()?, ..Self::default() };

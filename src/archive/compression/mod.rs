@@ -1,4 +1,4 @@
-//! Compressed streams: gzip, zstd, plain.
+//! Compressed streams: gzip, zstd, plain; and bzip2 and xz, in which no layer is but whole archives are.
 //!
 //! Owns detection by magic, decoding with a limit on expansion, encoding that gives the same bytes for any number of
 //! threads. Must not know media types or what the bytes mean.
@@ -6,6 +6,7 @@
 mod decoder;
 mod encoder;
 mod error;
+mod foreign;
 mod gunzip;
 mod gzip;
 mod source;
@@ -16,6 +17,7 @@ mod tests;
 pub use decoder::{Decoder, ExpansionLimit};
 pub use encoder::{Encoder, Level};
 pub use error::Error;
+pub use foreign::{is_foreign, plain};
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
