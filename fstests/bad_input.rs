@@ -341,6 +341,52 @@ fn verbs_about_images_that_are_not_there() {
     }
 }
 
+/// What runs a command leaves its codes to the command.
+#[test]
+fn regression_wrong_usage_of_run_and_exec_is_exit_code_125() {
+    let Some(scene) = Scene::begin(&[]) else { return };
+    for arguments in [
+        &["run", "--nosuch"] as &[&str],
+        &["run"],
+        &["run", "-d", "box"],
+        &["run", "--ulimit", "foo=1", "box"],
+        &["run", "--add-host", "foo", "box"],
+        &["-v", "exec", "--nosuch", "box", "true"],
+        &["exec", "box"],
+    ] {
+        scene.layerfs(arguments).output().fails(125, &["layerfs: ", "\nhint: "]);
+    }
+    scene.layerfs(["run", "--help"]).ok();
+}
+
+#[test]
+fn regression_what_is_given_wrongly_is_told_with_a_hint() {
+    let Some(scene) = scene_with_image() else { return };
+    let (lost, directory) = (scene.path("nodir/x"), scene.dir("there"));
+    let (lost, directory) = (lost.to_str().unwrap(), directory.to_str().unwrap());
+    for (arguments, part) in [
+        (&["save", "good", "-o", lost] as &[&str], "there is no directory"),
+        (&["export", "good", "-o", lost], "there is no directory"),
+        (&["save", "good", "-o", directory], "hint: name a file in it; `layerfs save -o oci:"),
+        (&["squash", "good", "-n", "9"], "has 1 layers, not 9"),
+        (&["diff", "good", "--layers", "0..9"], "there is no layer 9"),
+        (&["cat", "good:/etc/name/"], "not a directory"),
+        (&["build", "--secret", "id=s,src=/nosuch", "."], "/nosuch: No such file or directory"),
+    ] {
+        refused(&scene, arguments[0], arguments, &[part]);
+        assert!(!scene.layerfs(arguments).output().error_text().contains(".layerfs-"), "{arguments:?}");
+    }
+    scene.layerfs(["ls", "good:/etc/name/"]).output().fails(1, &["not a directory"]);
+    for (arguments, part) in [
+        (&["run", "-m", "x", "good"] as &[&str], "x is not a number of bytes\nhint: "),
+        (&["run", "--env-file", "/nosuch", "good"], "cannot read /nosuch: No such file or directory\nhint: "),
+        (&["run", "--cap-drop", "foo", "good"], "no such capability: foo\nhint: "),
+        (&["run", "--tmpfs", "rel", "good"], "rel is not an absolute path\nhint: "),
+    ] {
+        scene.layerfs(arguments).arg("true").output().fails(125, &[part]);
+    }
+}
+
 /// Wrong usage is exit code 2.
 #[test]
 fn wrong_usage() {

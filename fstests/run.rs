@@ -500,7 +500,7 @@ fn regression_a_second_command_is_under_the_containers_limits() {
             let done = runner.command(&["exec", "-u", "nobody", "limited", "true"]).output();
             done.fails(125, &["no such user in the image: nobody"]);
         }
-        runner.command(&["exec", "-m", "1g", "limited", "true"]).output().fails(2, &["unexpected argument '-m'"]);
+        runner.command(&["exec", "-m", "1g", "limited", "true"]).output().fails(125, &["unexpected argument '-m'"]);
         run.end();
     }
 }

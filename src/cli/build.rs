@@ -160,6 +160,7 @@ enum ProgressMode {
 pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let store = global.store()?;
     let session = store.session()?;
+    args.secrets.iter().try_for_each(|text| check_secret(text))?;
     let tags = args.names();
     let registry = build_push::prepare(args.push, args.output.as_ref(), &tags, &args.registry)?;
     let input = read_input(&args.context, args.file.as_deref(), &session)?;
@@ -350,6 +351,14 @@ fn secret(text: &str) -> anyhow::Result<(String, Secret)> {
     Ok((id.to_owned(), secret))
 }
 
+/// Refuses a secret whose file is not there, before anything is built that needs it.
+fn check_secret(text: &str) -> anyhow::Result<()> {
+    let (_, Secret::File(file)) = secret(text)? else { return Ok(()) };
+    let found =
+        std::fs::metadata(&file).map_err(|error| anyhow::anyhow!("--secret {text}: {}: {error}", file.display()));
+    found.map(drop).hint("a secret is a file, id=NAME,src=FILE, or a variable of the environment, id=NAME,env=VARIABLE")
+}
+
 /// A size such as 512m or 2g, in bytes.
 pub(super) fn memory(text: &str) -> Result<u64, String> {
     let lower = text.to_lowercase();
@@ -389,6 +398,10 @@ mod tests {
         );
         assert!(matches!(secret("type=env,id=a,env=V").unwrap().1, Secret::Variable(name) if name == "V"));
         assert!(secret("src=/x").is_err());
+        assert!(
+            check_secret("id=a,src=/nosuch").is_err_and(|error| error.to_string().contains("/nosuch: No such file"))
+        );
+        assert!(check_secret("id=a,src=/dev/null").is_ok() && check_secret("id=a,env=NOSUCH").is_ok());
         assert_eq!((memory("512m"), memory("2GB"), memory("7")), (Ok(512 << 20), Ok(2 << 30), Ok(7)));
         assert!(memory("lots").is_err() && memory("5x").is_err());
     }

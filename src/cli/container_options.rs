@@ -65,7 +65,11 @@ impl ContainerOptions {
         } else if self.cap_drop.iter().any(is_all) {
             set = Capabilities::none();
         }
-        let known = |name: &String| capability_by_name(name).with_context(|| format!("no such capability: {name}"));
+        let known = |name: &String| {
+            capability_by_name(name)
+                .with_context(|| format!("no such capability: {name}"))
+                .hint("capabilities(7) lists them: NET_ADMIN or CAP_NET_ADMIN, or ALL")
+        };
         for name in self.cap_drop.iter().filter(|name| !is_all(name)) {
             set = set.without(known(name)?);
         }
@@ -98,7 +102,9 @@ impl ContainerOptions {
     pub(super) fn variables(&self) -> anyhow::Result<Vec<OsString>> {
         let mut all = Vec::new();
         for path in &self.env_file {
-            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}", path.display()))
+                .hint("--env-file names a text file with a line NAME=VALUE for each variable")?;
             let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
             for line in lines {
                 all.extend(variable(line).with_context(|| path.display().to_string())?);
@@ -133,7 +139,8 @@ fn variable(text: &str) -> anyhow::Result<Option<OsString>> {
 pub(super) fn tmpfs(text: &str) -> anyhow::Result<Mount> {
     let (path, options) = text.split_once(':').unwrap_or((text, ""));
     if !path.starts_with('/') {
-        bail!("{path} is not an absolute path");
+        return Err(anyhow!("{path} is not an absolute path"))
+            .hint(format!("--tmpfs takes a path of the container that begins with /, such as /{path}"));
     }
     if is_root(path) {
         bail!("{path} is the container's root, on which nothing can be mounted");
@@ -156,6 +163,8 @@ pub(super) fn tmpfs(text: &str) -> anyhow::Result<Mount> {
     Ok(Mount { target: path.into(), source: Source::Tmpfs { size, mode, executable }, read_only })
 }
 
+const BYTES: &str = "a number of bytes has k, m or g behind it for larger units: 512m, 2g";
+
 /// A number of bytes, with b, k, m or g behind it.
 pub(super) fn bytes(text: &str) -> anyhow::Result<u64> {
     let lower = text.to_ascii_lowercase();
@@ -166,8 +175,9 @@ pub(super) fn bytes(text: &str) -> anyhow::Result<u64> {
         Some((at, 'g')) => (lower.split_at(at).0, 1 << 30),
         _ => (lower, 1),
     };
-    let number: u64 = digits.parse().with_context(|| format!("{text} is not a number of bytes"))?;
-    number.checked_mul(factor).with_context(|| format!("{text} is too much"))
+    let number: Option<u64> = digits.parse().ok();
+    let number = number.with_context(|| format!("{text} is not a number of bytes")).hint(BYTES)?;
+    number.checked_mul(factor).with_context(|| format!("{text} is too much")).hint(BYTES)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::diff::{LayerOptions, write_tree};
 use crate::model::RelPath;
 use crate::union::Stack;
 use anyhow::{Context, anyhow, bail};
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -52,6 +52,9 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let (_image, stack, path) = opened?;
     let path = one(&stack, &path).with_context(|| printable(args.from.as_bytes())).hint(HINT)?;
     if args.to.as_os_str() == "-" {
+        if std::io::stdout().is_terminal() {
+            return Err(anyhow!("refusing to write a tar to a terminal")).hint("name a directory, or redirect");
+        }
         return super::output::archive(|output| tar(&stack, &path, args, output)).map(|()| ExitCode::SUCCESS);
     }
     let options = CopyOptions { archive: args.archive, follow: args.follow_link };

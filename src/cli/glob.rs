@@ -3,7 +3,7 @@
 use crate::build::context::{Glob, has_wildcards};
 use crate::model::RelPath;
 use crate::union::{Node, Stack, Visit, Walk};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::collections::BTreeSet;
 
 /// What `path` names: itself, or where it has wildcards and nothing has just that name, every path that matches, sorted.
@@ -11,6 +11,9 @@ use std::collections::BTreeSet;
 /// `*`, `?` and `[…]` match within a name, `**` any number of directories. A leading dot must be written, and `**` follows no
 /// symlinks, as in a shell. Nothing that matches is an empty list.
 pub(super) fn expand(stack: &Stack, path: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
+    if path.ends_with(b"/") && stack.resolve_following(path, true)?.is_some_and(|node| !node.kind().is_directory()) {
+        bail!("not a directory");
+    }
     let literal = || stack.resolve_following(path, false);
     let Some(pattern) = std::str::from_utf8(path).ok().filter(|text| has_wildcards(text)) else {
         return Ok(vec![path.to_vec()]);

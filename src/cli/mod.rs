@@ -161,9 +161,10 @@ pub fn main() -> ExitCode {
         return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     clap_complete::CompleteEnv::with_factory(Cli::command).var(completions::VARIABLE).complete();
-    let cli = match Cli::try_parse_from(overlay::translate(arguments)) {
+    let arguments = overlay::translate(arguments);
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return usage::report(&error),
+        Err(error) => return usage::report(&error, &arguments),
     };
     init_log(cli.global.verbose);
     match run(&cli) {

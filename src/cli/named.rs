@@ -1,5 +1,6 @@
 //! Named writable mounts: `mount --rw`.
 
+use super::WithHint;
 use super::image_argument::{OpenImage, open_image};
 use crate::fs::LayerFs;
 use crate::mount::MountOptions;
@@ -7,7 +8,7 @@ use crate::mount::MountPlan;
 use crate::mount::writable::{Changes, writable};
 use crate::oci::Reference;
 use crate::store::{Container, ContainerRecord, Store, StoreError};
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use std::path::Path;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -97,7 +98,10 @@ fn open_same_image(store: &Store, asked: &str, container: &Container, user: &str
     if !is_same_name(asked, &record.image) {
         let other = open_image(store, asked, user)?;
         if other.record.id != record.image_id {
-            bail!("{} is a mount of {}, not of {asked}", record.name, record.image);
+            return Err(anyhow!("{} is a mount of {}, not of {asked}", record.name, record.image)).hint(format!(
+                "choose another --name, or mount it as what it is: layerfs mount --rw --name {} {} MNT",
+                record.name, record.image
+            ));
         }
         return Ok(other);
     }

@@ -1,6 +1,7 @@
 //! What verbs print: data on standard output, as text or JSON.
 
 use crate::model::harmless;
+use anyhow::Context;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::io::{ErrorKind, Write};
@@ -23,7 +24,7 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
     let mut output = std::io::stdout().lock();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
+        result => result.context("standard output cannot be written"),
     }
 }
 

@@ -137,15 +137,31 @@ fn form(args: &Args) -> Option<LayerForm> {
 /// Writes a file beside `path` and gives it its name when it is whole. What is no regular file is written to directly.
 pub(super) fn write_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let context = || format!("cannot write {}", path.display());
+    if path.is_dir() {
+        return Err(anyhow!("{}: it is a directory", context()))
+            .hint(format!("name a file in it; `layerfs save -o oci:{}` writes an image layout", path.display()));
+    }
     if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         let mut file = std::fs::OpenOptions::new().write(true).open(path).with_context(context)?;
         return write(&mut file);
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !directory.exists() {
+        return Err(anyhow!("{}: there is no directory {}", context(), directory.display()))
+            .hint(format!("make it: mkdir -p {}", directory.display()));
+    }
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     let mut builder = tempfile::Builder::new();
-    let mut stage = builder.prefix(".layerfs-").permissions(mode).tempfile_in(directory).with_context(context)?;
+    let stage = builder.prefix(".layerfs-").permissions(mode).tempfile_in(directory);
+    // The name of the file on the way means nothing to anybody.
+    let mut stage = stage.map_err(without_path).with_context(context)?;
     write(stage.as_file_mut())?;
-    stage.persist(path).with_context(context)?;
+    stage.persist(path).map_err(|error| error.error).with_context(context)?;
     Ok(())
+}
+
+/// A failure of the system as the system tells it.
+fn without_path(error: std::io::Error) -> std::io::Error {
+    let below = error.get_ref().and_then(|error| error.source()?.downcast_ref::<std::io::Error>()?.raw_os_error());
+    below.map_or(error, std::io::Error::from_raw_os_error)
 }

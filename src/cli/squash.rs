@@ -1,14 +1,14 @@
 //! `squash`: several layers made into one.
 
-use super::Global;
 use super::error::note;
 use super::output::print;
 use super::progress::Bars;
+use super::{Global, WithHint};
 use crate::commit::{Appended, Clock, squash};
 use crate::image::resolve_or_load;
 use crate::oci::{Platform, Reference};
 use crate::store::ImageRecord;
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use std::process::ExitCode;
 
 /// Make one layer of all layers of an image, or of its last ones
@@ -40,7 +40,10 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let count = image.layers.len();
     match args.last {
         Some(0) => bail!("--last takes a number from 1 on"),
-        Some(last) if last > count => bail!("{} has {count} layers, not {last}", image.label()),
+        Some(last) if last > count => {
+            return Err(anyhow!("{} has {count} layers, not {last}", image.label()))
+                .hint(format!("see them: layerfs history {}; without -n all are made one", args.image));
+        }
         _ => {}
     }
     let own_name = || args.image.parse::<Reference>().ok().map(Reference::or_latest);

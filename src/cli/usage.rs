@@ -4,10 +4,15 @@ use super::error::write_report;
 use crate::build::dockerfile::nearest;
 use clap::CommandFactory;
 use clap::error::{ContextKind, ErrorKind};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Prints what `error` of the argument parser tells, and returns what the program ends with: 2 for wrong usage.
-pub(super) fn report(error: &clap::Error) -> ExitCode {
+/// What a verb that ends as its command does ends with instead of 2, which may be the command's: Docker's code of what was not run.
+const NOT_RUN: u8 = 125;
+
+/// Prints what `error` of the argument parser tells of `arguments`, and returns what the program ends with: 2 for wrong usage, or 125 where
+/// the verb is one that runs a command.
+pub(super) fn report(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     let text = error.render().to_string();
     match error.kind() {
         // Not errors: what was asked for goes to standard output. The help that stands for missing arguments goes to standard error.
@@ -25,7 +30,24 @@ pub(super) fn report(error: &clap::Error) -> ExitCode {
             write_report(&message, &hints);
         }
     }
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if runs_a_command(arguments) => ExitCode::from(NOT_RUN),
+        code => ExitCode::from(u8::try_from(code).unwrap_or(2)),
+    }
+}
+
+/// Whether the verb in `arguments`, which the parser has refused, is `run` or `exec`.
+fn runs_a_command(arguments: &[OsString]) -> bool {
+    let mut words = arguments.iter().skip(1).map(|word| word.to_string_lossy());
+    while let Some(word) = words.next() {
+        match &*word {
+            "--root" => drop(words.next()),
+            option if option.starts_with('-') => {}
+            verb => return ["run", "exec"].contains(&verb),
+        }
+    }
+    false
 }
 
 /// The message and the hints in what the parser would print: paragraphs, the first of them the error, then tips, the usage, and where
@@ -57,17 +79,42 @@ fn told(text: &str) -> (String, Vec<String>) {
         hints = vec![super::advice::REFERENCE.to_owned()];
     }
     let verb = text.lines().find_map(|line| line.strip_prefix("Usage: ")?.split_whitespace().nth(1));
-    if verb == Some("run")
-        && let Some(hint) = instead(&message)
-    {
+    if let Some(hint) = instead(verb.unwrap_or_default(), &message) {
         hints = vec![hint.to_owned()];
     }
     (message, hints)
 }
 
-/// What does here for an option of `docker run` that there is not, in a message about that option.
-fn instead(message: &str) -> Option<&'static str> {
+/// What does here for an option of Docker's `verb` that there is not, in a message about that option.
+fn instead(verb: &str, message: &str) -> Option<&'static str> {
     let option = message.strip_prefix("unexpected argument '")?.split(['\'', '=']).next()?;
+    match verb {
+        "run" => instead_for_run(option),
+        "build" => instead_for_build(option),
+        "pull" if ["-a", "--all-tags"].contains(&option) => {
+            Some("one image at a time is pulled: name each tag, or loop over them in the shell")
+        }
+        _ => None,
+    }
+}
+
+fn instead_for_build(option: &str) -> Option<&'static str> {
+    Some(match option {
+        "--ssh" => {
+            "no agent is given to a build: give the key as a secret, --secret id=key,src=FILE with RUN --mount=type=secret,id=key"
+        }
+        "--cache-to" => {
+            "nothing needed: the store keeps the results, and an image that is pushed brings them to others, who give --cache-from"
+        }
+        "--annotation" => "manifests get no annotations: --label puts the same into the image's configuration",
+        "--shm-size" => "leave it out: RUN has /dev/shm as large as the kernel lets it be, and --memory limits it",
+        "--attest" => "leave it out: no attestation is ever made",
+        "--builder" => "leave it out: there is one builder, this program",
+        _ => return None,
+    })
+}
+
+fn instead_for_run(option: &str) -> Option<&'static str> {
     Some(match option {
         "-d" | "--detach" => {
             "no container runs without whoever started it: put the command into the background with `&`"
@@ -80,6 +127,7 @@ fn instead(message: &str) -> Option<&'static str> {
         "--init" => "leave it out: there is always an init",
         "--restart" => "a container ends with its command: a service manager or a loop of the shell starts it again",
         "--device" => "the devices are those of Docker's default; no other can be given",
+        "--shm-size" => "it is the size of a file system in memory: --tmpfs /dev/shm:size=BYTES",
         "--platform" => "`layerfs pull --platform` brings an image of another platform",
         _ => return None,
     })
@@ -144,6 +192,13 @@ mod tests {
     }
 
     #[test]
+    fn regression_the_verb_is_found_behind_options_of_all_verbs() {
+        let is = |arguments: &[&str]| super::runs_a_command(&arguments.iter().map(Into::into).collect::<Vec<_>>());
+        assert!(is(&["layerfs", "run", "--nosuch"]) && is(&["layerfs", "--root", "x", "-v", "--root=y", "exec"]));
+        assert!(!is(&["layerfs"]) && !is(&["layerfs", "--root", "run"]) && !is(&["layerfs", "images", "run"]));
+    }
+
+    #[test]
     fn wrong_usage_is_one_line_and_hints() {
         let usage = "usage: layerfs rmi [OPTIONS] <IMAGE>...".to_owned();
         assert_eq!(
@@ -164,6 +219,17 @@ mod tests {
         for (option, part) in [("-p", "--network host"), ("--publish=80:80", "--network host"), ("--detach", "&")] {
             let (_, hints) = of(&["layerfs", "run", option, "box"]);
             assert!(hints.len() == 1 && hints[0].contains(part), "{option}: {hints:?}");
+        }
+        for (arguments, part) in [
+            (&["build", "--ssh", "default", "."][..], "--secret id=key"),
+            (&["build", "--cache-to=type=inline", "."], "--cache-from"),
+            (&["build", "--annotation", "a=b", "."], "--label"),
+            (&["build", "--shm-size", "1g", "."], "/dev/shm"),
+            (&["run", "--shm-size", "1g", "box"], "--tmpfs /dev/shm"),
+            (&["pull", "-a", "box"], "name each tag"),
+        ] {
+            let (_, hints) = of(&[&["layerfs"], arguments].concat());
+            assert!(hints.len() == 1 && hints[0].contains(part), "{arguments:?}: {hints:?}");
         }
         let (_, hints) = of(&["layerfs", "exec", "-d", "box", "true"]);
         assert!(hints.iter().any(|hint| hint.starts_with("usage: ")), "{hints:?}");

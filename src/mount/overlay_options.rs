@@ -126,6 +126,9 @@ impl OverlayOptions {
                 return Err(bad("is not supported: owners and whiteouts need extended attributes"));
             }
             (b"plugins", ..) => return Err(bad("is not supported: layers are directories")),
+            (b"nfs_export", _, Some("on")) => {
+                return Err(bad("is not supported: a FUSE server has no file handles that outlive it"));
+            }
             // What is so in any case, whatever is asked for; docs/semantics.md says of each why.
             (b"index" | b"xino", _, Some("on" | "off" | "auto"))
             | (b"nfs_export" | b"verity", _, Some("off"))
@@ -327,7 +330,10 @@ mod tests {
             ("lowerdir=/l,redirect_dir=maybe", "mount option `redirect_dir=maybe`: is on, off, follow or nofollow"),
             ("lowerdir=/l::/m", "mount option `lowerdir=/l::/m`: has an empty path"),
             ("lowerdir=/l,index=maybe", "unknown mount option `index=maybe`"),
-            ("lowerdir=/l,nfs_export=on", "unknown mount option `nfs_export=on`"),
+            (
+                "lowerdir=/l,nfs_export=on",
+                "mount option `nfs_export=on`: is not supported: a FUSE server has no file handles that outlive it",
+            ),
             ("lowerdir=/l,uidmapping=0:1", "mount option `uidmapping=0:1`: is a list of DISK:MOUNT:LENGTH"),
             ("lowerdir=/l,squash_to_uid=me", "mount option `squash_to_uid=me`: is a user ID"),
             ("lowerdir=/l,xattr_permissions=3", "mount option `xattr_permissions=3`: is 0, 1 or 2"),

@@ -13,7 +13,7 @@ use crate::diff::{Change, ChangeKind, ChangeSet, Comparison, Options, compare, m
 use crate::model::{FileKind, RelPath};
 use crate::store::Store;
 use crate::union::{Follow, Layer, Node, Stack};
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 use content::Content;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -144,7 +144,8 @@ fn compare_arguments(args: &Args, store: &Store) -> anyhow::Result<Compared> {
 fn up_to(layers: &[Arc<dyn Layer>], last: usize) -> anyhow::Result<Stack> {
     match layers.get(..=last) {
         Some(layers) => Ok(Stack::new(layers.to_vec(), None, Follow::default())?),
-        None => bail!("there is no layer {last}: the image has {}, counted from 0", layers.len()),
+        None => Err(anyhow!("there is no layer {last}: the image has {}, counted from 0", layers.len()))
+            .hint("see the layers: layerfs history IMAGE"),
     }
 }
 
