@@ -54,6 +54,36 @@ fn regression_a_mounted_container_is_removed_by_force() {
     assert_eq!(runner.home.join("store/containers").read_dir().expect("the containers").count(), 0);
 }
 
+/// Its command is gone, and whoever ran it has not let go of it yet.
+#[test]
+fn regression_a_container_that_is_about_to_end_is_stopped_and_removed() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    let runner = Runner::new(&scene, None);
+    for verb in ["stop", "stop", "rm -f", "rm -f"] {
+        let mut child = runner.start("ending", "true");
+        runner.command(&["kill", "ending"]).ok();
+        runner.command(&verb.split(' ').collect::<Vec<_>>()).arg("ending").ok();
+        assert_eq!(child.wait().expect("reaped").code(), Some(137));
+        runner.command(&["rm", "-f", "ending"]).ok();
+    }
+}
+
+/// No name can be made there while it is looked at: the copy waited for itself.
+#[test]
+fn regression_nothing_is_copied_into_the_mount_that_it_comes_from() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    let runner = Runner::new(&scene, None);
+    let point = scene.dir("point");
+    runner.command(&["mount", "--rw", "--name", "used", "box"]).arg(&point).ok();
+    for place in ["tmp", "tmp/new"] {
+        let copy = runner.command(&["cp", "used:/etc/passwd"]).arg(point.join(place));
+        copy.output().fails(1, &["in the mount that is copied from", "hint:"]);
+    }
+    runner.command(&["cp", "used:/etc/passwd", "copy"]).ok();
+    runner.command(&["umount", "used"]).ok();
+    runner.command(&["rm", "used"]).ok();
+}
+
 #[test]
 fn regression_what_cannot_be_is_refused_with_a_hint() {
     let Some(scene) = Scene::begin(NEEDS) else { return };

@@ -11,6 +11,7 @@ use crate::store::{Container, Store, StoreError};
 use crate::union::{Follow, Stack};
 use anyhow::{Context, anyhow, bail};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// A named writable mount with what it shows and what its image shows.
@@ -96,6 +97,15 @@ fn hold_live(container: &Container) -> anyhow::Result<Option<Hold>> {
         return Err(container.busy().into());
     }
     bail!("{} is in use, and its server cannot be found", container.record.name)
+}
+
+/// Whether `place` is in the mount of `container`, or will be: while that is held, nothing can be made there, nor looked at.
+pub(super) fn is_around(container: &Container, place: &Path) -> anyhow::Result<bool> {
+    let Some(mount) = Registry::open()?.mount_of(&container.dir)? else { return Ok(false) };
+    let parent = place.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    let there = [Some(place), parent].into_iter().flatten().find_map(|place| place.metadata().ok());
+    let Some(there) = there else { return Ok(false) };
+    Ok(mount.mount_point.metadata().is_ok_and(|root| root.dev() == there.dev()))
 }
 
 /// What keeps a named writable mount as it is.

@@ -1,7 +1,8 @@
 //! `layerfs cp`: files out of an image, without a mount.
 
+use super::changes::is_around;
 use super::copy_out::{CopyOptions, copy};
-use super::image_argument::{open_container_path, open_path};
+use super::image_argument::{container_path, open_container_path, open_path};
 use super::registry_options::RegistryOptions;
 use super::{Global, WithHint, glob, printable};
 use crate::commit::Clock;
@@ -40,6 +41,13 @@ pub(super) struct Args {
 /// Runs the verb.
 pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let store = global.store()?;
+    if let Some((container, _)) = container_path(&store, &args.from)?
+        && args.to.as_os_str() != "-"
+        && is_around(&container, &args.to)?
+    {
+        return Err(anyhow!("{}: this is in the mount that is copied from", args.to.display()))
+            .hint("copy in the mount itself, by cp(1)");
+    }
     // A container of that name is meant before an image, as with docker cp.
     let opened = match open_container_path(&store, &args.from)? {
         Some(found) => Ok(found),

@@ -74,6 +74,24 @@ impl Command {
     }
 }
 
+/// The command of `container`; none when nobody has that, or it is mounted. Whoever is about to run it, or to let go of it after a command
+/// has ended, is waited for.
+pub(super) fn settled(container: &Container) -> anyhow::Result<Option<Command>> {
+    let until = Instant::now() + LAST_PATIENCE;
+    loop {
+        if let Some(command) = Command::of(container)? {
+            return Ok(Some(command));
+        }
+        if !container.is_mounted()? || Registry::open()?.mount_of(&container.dir)?.is_some() {
+            return Ok(None);
+        }
+        if Instant::now() > until {
+            return Err(container.busy().into());
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
 /// Waits until whoever ran `container` has let go of it; `--rm` takes it away before.
 pub(super) fn wait_until_let_go(container: &Container) -> anyhow::Result<()> {
     let until = Instant::now() + LAST_PATIENCE;
@@ -88,7 +106,7 @@ pub(super) fn wait_until_let_go(container: &Container) -> anyhow::Result<()> {
 
 /// Ends whatever uses `container`: kills its command, takes its mount away.
 pub(super) fn free(container: &Container) -> anyhow::Result<()> {
-    if let Some(command) = Command::of(container)? {
+    if let Some(command) = settled(container)? {
         command.end(libc::SIGKILL, None)?;
     }
     let registry = Registry::open()?;

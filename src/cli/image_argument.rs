@@ -6,7 +6,7 @@ use super::registry_options::RegistryOptions;
 use super::remote::{self, RemoteLayers};
 use crate::image::{open_layers, resolve_or_load};
 use crate::mount::image::{View, stack};
-use crate::store::{ImageRecord, Store, UseLease};
+use crate::store::{Container, ImageRecord, Store, StoreError, UseLease};
 use crate::union::{Layer, Stack};
 use anyhow::anyhow;
 use std::sync::Arc;
@@ -66,10 +66,18 @@ pub(super) enum Held {
 /// As [`open_path`], of a named writable mount: `NAME:PATH`; none where there is none of that name. While the result lives, no name in it
 /// changes.
 pub(super) fn open_container_path(store: &Store, text: &str) -> anyhow::Result<Option<(Held, Stack, Vec<u8>)>> {
+    let Some((container, path)) = container_path(store, text)? else { return Ok(None) };
+    let (stack, kept) = super::changes::open(store, container, true)?.into_shown();
+    Ok(Some((Held::Container(Box::new(kept)), stack, path.as_bytes().to_vec())))
+}
+
+/// The writable mount that `NAME:PATH` names, and the path.
+pub(super) fn container_path<'a>(store: &Store, text: &'a str) -> anyhow::Result<Option<(Container, &'a str)>> {
     for (name, path) in splits(text) {
-        let Ok(container) = store.container(name) else { continue };
-        let (stack, kept) = super::changes::open(store, container, true)?.into_shown();
-        return Ok(Some((Held::Container(Box::new(kept)), stack, path.as_bytes().to_vec())));
+        match store.container(name) {
+            Err(StoreError::NoSuchContainer(_) | StoreError::ContainerName(_)) => {}
+            found => return Ok(Some((found?, path))),
+        }
     }
     Ok(None)
 }
@@ -94,7 +102,7 @@ pub(super) fn open_path(
             Err(error) => failure = failure.or(Some(error)),
         }
     }
-    if let Ok(Some(found)) = open_container_path(store, text) {
+    if let Some(found) = open_container_path(store, text)? {
         return Ok(found);
     }
     let failure = Err(failure.unwrap_or_else(|| anyhow!("`{text}` names no image")));

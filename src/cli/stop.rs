@@ -2,7 +2,7 @@
 
 use super::Global;
 use super::WithHint;
-use super::ending::{Command, stop_signal, wait_until_let_go};
+use super::ending::{settled, stop_signal, wait_until_let_go};
 use super::output::print;
 use anyhow::anyhow;
 use std::process::ExitCode;
@@ -37,7 +37,7 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let patience = u64::try_from(args.time).ok().map(Duration::from_secs);
     super::error::each(&args.names, |name| {
         let container = store.container(name)?;
-        match Command::of(&container)? {
+        match settled(&container)? {
             Some(command) => {
                 command.end(args.signal.unwrap_or_else(|| stop_signal(&store, &container)), patience)?;
                 wait_until_let_go(&container)?;
