@@ -7,6 +7,7 @@ mod full_disk;
 mod killed;
 mod lifecycle;
 mod saving;
+mod unwritable;
 
 use super::support::{Image, Scene};
 use std::path::{Path, PathBuf};

@@ -82,6 +82,9 @@ pub(super) fn for_store(error: &StoreError) -> Option<String> {
         StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
             "--root or LAYERFS_ROOT chooses a store that is yours"
         }
+        StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+            "a store that is mounted read-only can be read and mounted without --rw; --root or LAYERFS_ROOT chooses another"
+        }
         StoreError::NotADirectory(_) => "--root and LAYERFS_ROOT name a directory, which is made where there is none",
         StoreError::NotAStore(_) => {
             "--root names an empty directory or a store; `layerfs load oci:DIR` reads an image layout"

@@ -9,7 +9,7 @@ use crate::oci::Digest;
 use crate::store::{ImageRecord, LayerRecord, Session, Store, StoreError};
 use crate::union::{Layer, MemLayer};
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,12 +28,31 @@ pub fn open_layer(store: &Store, layer: &LayerRecord) -> ImageResult<Arc<dyn Lay
     if let Some(opened) = try_open(store, &layer.diff_id)? {
         return Ok(opened);
     }
-    ensure_layer(store, layer, &NoProgress)?;
+    match ensure_layer(store, layer, &NoProgress) {
+        Err(ImageError::Store(error)) if error.is_unwritable() && store.blob_size(&layer.diff_id)?.is_some() => {
+            log::info!(target: "layerfs::image", "{error}: the table of contents is made for this command alone");
+            return open_with_own_table(store, &layer.diff_id);
+        }
+        made => made?,
+    }
     let open = |path: PathBuf| File::open(&path).map_err(|source| StoreError::Io { path, source });
     let (table, data) = (open(store.toc_path(&layer.diff_id))?, open(store.blob_path(&layer.diff_id))?);
     TocLayer::open(table, data, layer.diff_id.to_string())
         .map(|layer| Arc::new(layer) as Arc<dyn Layer>)
         .map_err(|source| ImageError::Open { diff_id: layer.diff_id, source })
+}
+
+/// Opens a layer with a table of contents that goes with whoever has it open: the store cannot be written to.
+fn open_with_own_table(store: &Store, diff_id: &Digest) -> ImageResult<Arc<dyn Layer>> {
+    let bytes = table_of(store, diff_id)?;
+    let path = store.blob_path(diff_id);
+    let data = File::open(&path).map_err(|source| StoreError::Io { path, source })?;
+    let written = tempfile::tempfile().and_then(|mut file| file.write_all(&bytes).map(|()| file));
+    let table =
+        written.map_err(|source| ImageError::Write { what: "a temporary table of contents".to_owned(), source })?;
+    TocLayer::open(table, data, diff_id.to_string())
+        .map(|layer| Arc::new(layer) as Arc<dyn Layer>)
+        .map_err(|source| ImageError::Open { diff_id: *diff_id, source })
 }
 
 /// Makes what is missing of every layer of an image.

@@ -49,7 +49,7 @@ pub fn save_archive(
     output: &mut dyn Write,
     progress: &dyn Progress,
 ) -> ImageResult<()> {
-    let session = store.session()?;
+    let session = store.session_to_read()?;
     let bundle = collect(&session, images, format, options, progress)?;
     bundle.write_tar(format == SaveFormat::DockerArchive, output, progress)
 }
@@ -62,7 +62,7 @@ pub fn save_directory(
     directory: &Path,
     progress: &dyn Progress,
 ) -> ImageResult<()> {
-    let session = store.session()?;
+    let session = store.session_to_read()?;
     let bundle = collect(&session, images, SaveFormat::OciDirectory, options, progress)?;
     bundle.write_directory(directory, progress)
 }

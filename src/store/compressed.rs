@@ -38,10 +38,7 @@ impl Store {
     /// The diffID of every compressed blob that is known, by its digest.
     pub fn diff_ids(&self) -> StoreResult<HashMap<Digest, Digest>> {
         let mut found = HashMap::new();
-        let dir = self.path("compressed/sha256");
-        for entry in std::fs::read_dir(&dir).at(&dir)? {
-            let name = entry.at(&dir)?.file_name();
-            let Some(diff_id) = name.to_str().and_then(|hex| Digest::from_hex(hex).ok()) else { continue };
+        for (_, diff_id) in self.digest_files("compressed/sha256")? {
             for compressed in self.compressed(&diff_id)? {
                 found.insert(compressed.digest, diff_id);
             }

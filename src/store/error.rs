@@ -147,6 +147,13 @@ impl<T, E: Into<io::Error>> AtPath<T> for Result<T, E> {
 }
 
 impl StoreError {
+    /// Whether the file system is mounted read-only or the permissions do not let this user write. What only reads does
+    /// without what it would have written.
+    pub fn is_unwritable(&self) -> bool {
+        matches!(self, Self::Io { source, .. }
+            if matches!(source.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied))
+    }
+
     /// Whether the disk or a quota was full: the one failure whose remedy is `prune`.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Io { source, .. }

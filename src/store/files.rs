@@ -112,8 +112,24 @@ impl FileLock {
         }
     }
 
+    /// As [`Self::shared`], on a file that cannot be written to; none where it cannot be read or the file system has no
+    /// locks: then nobody is told.
+    pub(super) fn shared_unwritten(path: &Path) -> Option<Self> {
+        let locked = File::open(path).at(path).and_then(|file| Self::wait_for(file, path, FlockOperation::LockShared));
+        locked.inspect_err(|error| log::debug!(target: "layerfs::store", "goes without a lock: {error}")).ok()
+    }
+
+    /// Whether somebody has the lock, be it shared. What cannot be opened or locked nobody has.
+    pub(super) fn is_shared(path: &Path) -> bool {
+        let locked = File::open(path).map(|file| flock(&file, FlockOperation::NonBlockingLockExclusive));
+        matches!(locked, Ok(Err(rustix::io::Errno::WOULDBLOCK)))
+    }
+
     fn wait(path: &Path, operation: FlockOperation) -> StoreResult<Self> {
-        let file = open_lock(path)?;
+        Self::wait_for(open_lock(path)?, path, operation)
+    }
+
+    fn wait_for(file: File, path: &Path, operation: FlockOperation) -> StoreResult<Self> {
         loop {
             match flock(&file, operation) {
                 Ok(()) => return Ok(Self { _file: file }),

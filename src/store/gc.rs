@@ -141,7 +141,21 @@ impl Users {
 impl Store {
     /// Removes what nobody needs.
     pub fn prune(&self, options: PruneOptions) -> StoreResult<Freed> {
+        if options.dry_run {
+            let _lock = self.lock_to_look()?;
+            return self.find_garbage(options).map(|(freed, _)| freed);
+        }
         let lock = self.lock_exclusive()?;
+        let (freed, kept) = self.find_garbage(options)?;
+        if freed.items.iter().any(|item| matches!(item, Garbage::Image { .. })) {
+            self.write_fewer_entries(&lock, &kept, &freed.tables(&self.path("toc")))?;
+        }
+        remove_items(&freed)?;
+        Ok(freed)
+    }
+
+    /// What nobody needs, and the entries that stay. The caller holds the lock.
+    fn find_garbage(&self, options: PruneOptions) -> StoreResult<(Freed, Vec<IndexEntry>)> {
         let users = self.users()?;
         let (kept, dropped) = self.split_entries(&users, options.all)?;
         let mut freed = Freed::default();
@@ -155,13 +169,7 @@ impl Store {
         for path in users.dead_stage.iter().chain(&users.dead_leases).chain(&cache) {
             freed.items.push(Garbage::Leftover { path: path.clone(), size: tree_size(path) });
         }
-        if !options.dry_run {
-            if !dropped.is_empty() {
-                self.write_fewer_entries(&lock, &kept, &freed.tables(&self.path("toc")))?;
-            }
-            remove_items(&freed)?;
-        }
-        Ok(freed)
+        Ok((freed, kept))
     }
 
     /// Adds up what the store takes.
@@ -190,7 +198,7 @@ impl Store {
         usage.cache_records = self.cache_paths()?.len();
         usage.images = images.len();
         {
-            let _lock = self.lock_exclusive()?;
+            let _lock = self.lock_to_look()?;
             let users = self.users()?;
             usage.active_images = images.iter().filter(|image| users.use_manifest(&image.manifest.digest)).count();
             usage.cache_bytes = self.kept_by_cache(&users)?;

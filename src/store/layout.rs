@@ -129,6 +129,15 @@ impl Store {
         FileLock::shared(&self.path("lock"))
     }
 
+    /// The lock for somebody who only looks at what the exclusive lock keeps still: where the store cannot be written to, a
+    /// shared one, or none where not even that can be had.
+    pub(super) fn lock_to_look(&self) -> StoreResult<Option<FileLock>> {
+        match self.lock_exclusive() {
+            Err(error) if error.is_unwritable() => Ok(FileLock::shared_unwritten(&self.path("lock"))),
+            locked => locked.map(Some),
+        }
+    }
+
     fn check_version(&self, text: &[u8]) -> StoreResult<()> {
         let found = String::from_utf8_lossy(text).trim().to_owned();
         if found.parse() == Ok(VERSION) {

@@ -4,7 +4,7 @@ use super::error::{AtPath, StoreError, StoreResult};
 use super::files::{FileLock, list_optional};
 use super::images::ImageRecord;
 use super::layout::{Store, unique_name};
-use crate::oci::Digest;
+use crate::oci::{Digest, MANIFEST_MAX, Manifest};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,15 @@ use std::path::{Path, PathBuf};
 /// The lock belongs to the open file, so a process that forks before it serves hands it to its child.
 #[derive(Debug)]
 pub struct UseLease {
-    path: PathBuf,
-    _lock: FileLock,
+    /// The file of the lease; none where the manifest itself is locked.
+    path: Option<PathBuf>,
+    _lock: Option<FileLock>,
 }
 
 impl Drop for UseLease {
     fn drop(&mut self) {
         // A file without a lock means nothing; `prune` removes it.
-        let _ = fs::remove_file(&self.path);
+        let _ = self.path.as_ref().map(fs::remove_file);
     }
 }
 
@@ -39,7 +40,22 @@ pub(super) struct LeaseRecord {
 
 impl Store {
     /// Registers a use of `image` by `user`, which is what messages call it: a mount point.
+    ///
+    /// Where no file can be written, for the store is mounted read-only, belongs to somebody else or is full, a shared lock on the
+    /// manifest says the same without saying who it is; it needs neither room nor permission to write.
     pub fn use_lease(&self, image: &ImageRecord, user: &str) -> StoreResult<UseLease> {
+        match self.written_lease(image, user) {
+            Err(error) if error.is_unwritable() || error.is_disk_full() => {
+                log::info!(target: "layerfs::store", "{error}: locking the manifest instead");
+                let _guard = FileLock::shared_unwritten(&self.path("lock"));
+                let lock = FileLock::shared_unwritten(&self.blob_path(&image.manifest.digest));
+                Ok(UseLease { path: None, _lock: lock })
+            }
+            lease => lease,
+        }
+    }
+
+    fn written_lease(&self, image: &ImageRecord, user: &str) -> StoreResult<UseLease> {
         let record = LeaseRecord { image: image.id, manifest: image.manifest.digest, user: user.to_owned() };
         let _guard = self.lock_shared()?;
         let path = self.path("leases").join(unique_name());
@@ -48,7 +64,7 @@ impl Store {
             detail: "a new lease is locked already".to_owned(),
         })?;
         // From here on whatever fails takes the file with it.
-        let lease = UseLease { path: path.clone(), _lock: lock };
+        let lease = UseLease { path: Some(path.clone()), _lock: Some(lock) };
         let bytes = serde_json::to_vec(&record).map_err(std::io::Error::other).at(&path)?;
         fs::write(&path, bytes).at(&path)?;
         Ok(lease)
@@ -64,7 +80,26 @@ impl Store {
                 None => dead.push(path),
             }
         }
+        live.extend(self.locked_manifests()?);
         Ok((live, dead))
+    }
+
+    /// The manifests that are locked because no lease could be written.
+    fn locked_manifests(&self) -> StoreResult<Vec<LeaseRecord>> {
+        let mut locked = Vec::new();
+        for (path, digest) in self.digest_files("blobs/sha256")? {
+            let is_small = fs::metadata(&path).is_ok_and(|metadata| metadata.len() <= MANIFEST_MAX);
+            if !is_small || !FileLock::is_shared(&path) {
+                continue;
+            }
+            let manifest = fs::read(&path).ok().and_then(|bytes| Manifest::parse(&bytes).ok());
+            locked.extend(manifest.map(|manifest| LeaseRecord {
+                image: manifest.config.digest,
+                manifest: digest,
+                user: "a directory that could not be noted in the store".to_owned(),
+            }));
+        }
+        Ok(locked)
     }
 }
 

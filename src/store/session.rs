@@ -22,9 +22,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Session {
     store: Store,
     dir: PathBuf,
-    /// Open for appending; the lock on it says that the session lives.
-    lease: Mutex<File>,
-    _lock: FileLock,
+    /// Open for appending; the lock on it says that the session lives. None where the store cannot be written to.
+    lease: Option<Mutex<File>>,
+    _lock: Option<FileLock>,
     counter: AtomicU64,
     /// Blobs that were not there before.
     published: Mutex<Vec<Digest>>,
@@ -47,11 +47,27 @@ impl Store {
         Ok(Session {
             store: self.clone(),
             dir,
-            lease: Mutex::new(lease),
-            _lock: lock,
+            lease: Some(Mutex::new(lease)),
+            _lock: Some(lock),
             counter: AtomicU64::new(0),
             published: Mutex::default(),
         })
+    }
+
+    /// A session of somebody who writes only what is not there yet. In a store that cannot be written to it protects nothing, and
+    /// fails when it comes to write.
+    pub fn session_to_read(&self) -> StoreResult<Session> {
+        match self.session() {
+            Err(error) if error.is_unwritable() => Ok(Session {
+                store: self.clone(),
+                dir: self.root().to_path_buf(),
+                lease: None,
+                _lock: None,
+                counter: AtomicU64::new(0),
+                published: Mutex::default(),
+            }),
+            session => session,
+        }
     }
 }
 
@@ -87,14 +103,12 @@ impl Session {
 
     /// Keeps a blob, and the table of contents of that diffID, from being collected while the session lives.
     pub fn protect(&self, digest: &Digest) -> StoreResult<()> {
-        let _guard = self.store.lock_shared()?;
-        self.append_to_lease(digest)
+        self.append_to_lease(digest).map(drop)
     }
 
     /// Whether a blob is there. When it is, it stays while the session lives.
     pub fn has_blob(&self, digest: &Digest) -> StoreResult<bool> {
-        let _guard = self.store.lock_shared()?;
-        self.append_to_lease(digest)?;
+        let _guard = self.append_to_lease(digest)?;
         Ok(self.store.blob_size(digest)?.is_some())
     }
 
@@ -188,13 +202,21 @@ impl Session {
         fs::rename(&stage, target).at(target)
     }
 
-    fn append_to_lease(&self, digest: &Digest) -> StoreResult<()> {
-        self.lease.lock().write_all(format!("{digest}\n").as_bytes()).at(&self.dir)
+    /// Returns the shared lock, under which nothing is collected.
+    fn append_to_lease(&self, digest: &Digest) -> StoreResult<Option<FileLock>> {
+        let Some(lease) = &self.lease else { return Ok(None) };
+        let guard = self.store.lock_shared()?;
+        lease.lock().write_all(format!("{digest}\n").as_bytes()).at(&self.dir)?;
+        Ok(Some(guard))
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
+        if self.lease.is_none() {
+            // The directory is the root of the store.
+            return;
+        }
         if let Err(error) = remove_tree(&self.dir) {
             log::warn!(target: "layerfs::store", "{error}; prune removes it");
         }
