@@ -387,6 +387,24 @@ fn regression_what_is_given_wrongly_is_told_with_a_hint() {
     }
 }
 
+/// A mistyped name of a store leaves nothing behind.
+#[test]
+fn regression_who_looks_makes_no_store() {
+    let Some(scene) = Scene::begin(&[]) else { return };
+    let root = scene.path("mistyped/store");
+    for arguments in [&["images"] as &[&str], &["images", "-q", "--filter", "dangling=true"], &["ps", "-a"]] {
+        scene.layerfs(arguments).env("LAYERFS_ROOT", &root).ok();
+    }
+    let before = ["images", "--filter", "before=x"];
+    scene.layerfs(before).env("LAYERFS_ROOT", &root).output().fails(1, &["x", "hint: "]);
+    scene.layerfs(["images", "--filter", "x"]).env("LAYERFS_ROOT", &root).output().fails(1, &["invalid filter"]);
+    assert!(!scene.path("mistyped").exists());
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let done = scene.layerfs(["images"]).command().stdout(full).output().expect("it runs");
+    let told = String::from_utf8_lossy(&done.stderr);
+    assert!(!done.status.success() && told.contains("standard output cannot be written: No space left"), "{told}");
+}
+
 /// Wrong usage is exit code 2.
 #[test]
 fn wrong_usage() {

@@ -151,8 +151,10 @@ enum ProgressMode {
     #[default]
     Auto,
     /// Lines
-    #[value(alias = "tty")]
     Plain,
+    /// Docker's; lines as well
+    #[value(hide = true)]
+    Tty,
     /// Nothing
     Quiet,
 }
@@ -167,6 +169,9 @@ pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
     let contexts = Contexts::read(&args.contexts, &session, args.is_quiet())?;
     let file = dockerfile::parse(&input.dockerfile)?;
     let reporter = Plain::new(args.is_quiet());
+    if args.progress == ProgressMode::Tty {
+        reporter.warn("--progress=tty: there is one form for terminals and files, lines: --progress=plain");
+    }
     file.warnings.iter().for_each(|warning| reporter.warn(&warning.to_string()));
     let settings = settings(args, contexts.named)?;
     let images = BaseImages::new(pulls(args), &store, contexts.images);

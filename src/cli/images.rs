@@ -4,7 +4,7 @@ use super::output::{Format, human_since, parse_time, print, print_json};
 use super::table::Table;
 use super::{Global, human_size};
 use crate::oci::Reference;
-use crate::store::{ImageRecord, Store};
+use crate::store::{ImageRecord, Store, StoreError};
 use anyhow::bail;
 use serde_json::json;
 use std::process::ExitCode;
@@ -43,9 +43,10 @@ struct Row {
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> anyhow::Result<ExitCode> {
-    let store = global.store()?;
-    let filters = args.filter.iter().map(|text| Filter::parse(text, &store)).collect::<anyhow::Result<Vec<_>>>()?;
-    let mut rows = rows(store.images()?);
+    let store = global.store_if_there()?;
+    let filters =
+        args.filter.iter().map(|text| Filter::parse(text, store.as_ref())).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut rows = rows(store.as_ref().map(Store::images).transpose()?.unwrap_or_default());
     rows.retain(|row| args.name.as_deref().is_none_or(|name| is_named(row, name)));
     rows.retain(|row| filters.iter().all(|filter| filter.matches(row)));
     match args.format {
@@ -152,10 +153,12 @@ enum Filter {
 }
 
 impl Filter {
-    fn parse(text: &str, store: &Store) -> anyhow::Result<Self> {
+    fn parse(text: &str, store: Option<&Store>) -> anyhow::Result<Self> {
         let Some((key, value)) = text.split_once('=') else { bail!("invalid filter {text:?}: expected KEY=VALUE") };
-        let created =
-            || -> anyhow::Result<_> { Ok(store.resolve(value)?.config.created.as_deref().and_then(parse_time)) };
+        let created = || -> anyhow::Result<_> {
+            let store = store.ok_or_else(|| StoreError::NoSuchImage(value.to_owned()))?;
+            Ok(store.resolve(value)?.config.created.as_deref().and_then(parse_time))
+        };
         Ok(match key {
             "dangling" => match value {
                 "true" | "1" => Self::Dangling(true),

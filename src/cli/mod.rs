@@ -108,6 +108,14 @@ impl Global {
     pub(super) fn store(&self) -> anyhow::Result<Store> {
         Ok(Store::open(&self.root.clone().unwrap_or_else(Store::default_root))?)
     }
+
+    /// The store for who only looks at what is in it: none is made where there is none.
+    pub(super) fn store_if_there(&self) -> anyhow::Result<Option<Store>> {
+        let root = self.root.clone().unwrap_or_else(Store::default_root);
+        // What is there but cannot be looked at is for opening it to tell.
+        let missing = std::fs::metadata(&root).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        if missing { Ok(None) } else { self.store().map(Some) }
+    }
 }
 
 /// What can be done. One variant a verb, in the order of the help page.

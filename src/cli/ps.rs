@@ -93,7 +93,8 @@ impl Unmounted {
 
 /// The named mounts that are not mounted; some of them run.
 fn unmounted(global: &Global, mounts: &[MountRecord]) -> anyhow::Result<Vec<Unmounted>> {
-    let containers = global.store()?.containers()?.into_iter();
+    let Some(store) = global.store_if_there()? else { return Ok(Vec::new()) };
+    let containers = store.containers()?.into_iter();
     let mounted = |container: &Container| mounts.iter().any(|mount| mount.is_of(&container.dir));
     let look = |container: Container| {
         let init = state::read(&container.dir)?.map(|running| running.init);

@@ -71,6 +71,9 @@ fn told(text: &str) -> (String, Vec<String>) {
             hints.push(line.trim_end_matches('.').replacen('F', "f", 1));
         }
     }
+    for system in ["invalid digit found in string", "cannot parse integer from empty string"] {
+        message = message.replace(system, "a whole number is expected");
+    }
     if message.starts_with("invalid value '") && message.contains("' for '--format <FORMAT>'") {
         hints = vec![TEMPLATES.to_owned()];
     } else if message.starts_with("a value is required for '--root") {
@@ -233,6 +236,8 @@ mod tests {
         }
         let (_, hints) = of(&["layerfs", "exec", "-d", "box", "true"]);
         assert!(hints.iter().any(|hint| hint.starts_with("usage: ")), "{hints:?}");
+        let (message, _) = of(&["layerfs", "mount", "--layer", "x", "box", "mnt"]);
+        assert_eq!(message, "invalid value 'x' for '--layer <N>': a whole number is expected");
         let (message, _) = of(&["layerfs", "lod"]);
         assert_eq!(message, "unrecognized subcommand 'lod'");
         for (word, instead) in [

@@ -18,9 +18,8 @@ pub fn is_foreign(prefix: &[u8]) -> bool {
 /// `input` without bzip2 or xz; as it is when it is compressed by neither.
 pub fn plain<'a>(input: impl Read + 'a, limit: ExpansionLimit) -> io::Result<Box<dyn Read + 'a>> {
     let mut source = Source::new(input);
-    let format = match detect(source.peek(MAGIC_LENGTH)?) {
-        Err(Error::Unsupported(format @ ("bzip2" | "xz"))) => format,
-        _ => return Ok(Box::new(source)),
+    let Err(Error::Unsupported(format @ ("bzip2" | "xz"))) = detect(source.peek(MAGIC_LENGTH)?) else {
+        return Ok(Box::new(source));
     };
     let state = Rc::new(State::default());
     let counted = Counted { source, state: Rc::clone(&state) };
