@@ -102,9 +102,9 @@ fn check_index(store: &Store, options: FsckOptions) -> ImageResult<Option<Findin
     if options.repair && !options.dry_run {
         let Some(rebuilt) = store.rebuild_index()? else { return Ok(None) };
         if let Some(aside) = rebuilt.aside {
-            problem += &format!("; set aside as {}", aside.display());
+            problem = format!("{problem}; set aside as {}", aside.display());
         }
-        problem += &format!("; made again, with {} images that have no names now", rebuilt.images);
+        problem = format!("{problem}; made again, with {} images that have no names now", rebuilt.images);
         outcome = Outcome::Removed;
     }
     Ok(Some(Finding { problem, outcome, affects: Vec::new() }))
