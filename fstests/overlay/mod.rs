@@ -4,6 +4,7 @@ mod beside;
 mod large;
 mod limits;
 mod options;
+mod records;
 mod stacked;
 mod waiting;
 

@@ -65,5 +65,16 @@ pub enum FsError {
     Layer(#[from] LayerError),
 }
 
+impl FsError {
+    /// Whether it is for want of means of the server, and says nothing about the object.
+    pub(super) fn is_shortage(&self) -> bool {
+        let (Self::System(source) | Self::Layer(LayerError::Io { source, .. })) = self else {
+            return matches!(self, Self::WouldWait);
+        };
+        let number = source.raw_os_error();
+        matches!(number, Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EINTR | libc::EAGAIN))
+    }
+}
+
 /// What an operation returns.
 pub type FsResult<T> = Result<T, FsError>;

@@ -53,7 +53,9 @@ impl LayerFs {
 
     /// The same with the attributes of each entry. The kernel takes every entry but `.` and `..` as looked up.
     ///
-    /// When the attributes of an entry cannot be had, the listing ends before it, and fails when it begins with it.
+    /// An entry whose attributes cannot be had is left out, as overlayfs does (`ovl_cache_update` in fs/overlayfs/readdir.c): looking it up
+    /// tells why. Where nothing but means are short the listing ends before it, and fails when it begins with it: what is there must not
+    /// seem gone to whoever copies or removes the directory.
     pub fn readdirplus(
         &self,
         ino: Ino,
@@ -69,7 +71,8 @@ impl LayerFs {
         // What did not fit; forgotten when the listing is not locked any more.
         let mut untold = None;
         self.readdir(ino, offset, &mut |entry| {
-            let attr = if entry.next <= FIRST_ENTRY {
+            let is_dot = entry.next <= FIRST_ENTRY;
+            let attr = if is_dot {
                 self.getattr(entry.ino)
             } else {
                 self.look_up(ino, &directory, entry.name, entry.ino, entry.kind)
@@ -78,16 +81,20 @@ impl LayerFs {
                 Ok(attr) => {
                     visited = true;
                     let flow = visit(entry, &attr);
-                    if flow.is_break() && entry.next > FIRST_ENTRY {
+                    if flow.is_break() && !is_dot {
                         untold = Some(entry.ino);
                     }
                     flow
                 }
-                Err(error) => {
+                Err(error) if is_dot || error.is_shortage() => {
                     if !visited {
                         outcome = Err(error);
                     }
                     ControlFlow::Break(())
+                }
+                Err(error) => {
+                    log::warn!("{} is left out of a listing: {error}", entry.name.escape_ascii());
+                    ControlFlow::Continue(())
                 }
             }
         })?;

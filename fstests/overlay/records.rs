@@ -1,0 +1,42 @@
+//! Records that the kernel's overlayfs, or somebody by hand, left in layers: what is followed, what is refused, and by which number.
+
+use crate::support::{Need, Scene};
+
+const NEEDS: &[Need] = &[Need::Root, Need::Fuse, Need::KernelOverlay, Need::Program("setfattr")];
+
+/// Lays `make` out in a directory with the empty `l`, `u` and `w`, mounts these with `options` as the kernel and as layerfs do, and runs
+/// `look` in either mount: its output is the same. Returns it.
+fn as_the_kernel(scene: &Scene, make: &str, options: &str, look: &str) -> String {
+    let seen = ["kernel", "layerfs"].map(|who| {
+        let at = scene.dir(who);
+        let sh = |script: &str| scene.sh(format!("cd \"$1\"; {script}")).arg("sh").arg(&at);
+        sh(&format!("mkdir l u w m; mark() {{ setfattr -n trusted.overlay.$1 -v \"$2\" \"$3\"; }}; {make}")).ok();
+        let options = format!("lowerdir={0}/l,upperdir={0}/u,workdir={0}/w{options}", at.display());
+        let mount = at.join("m");
+        if who == "kernel" {
+            scene.run("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(&mount).ok();
+        } else {
+            scene.layerfs(["overlay", "-o", &format!("{options},dev,suid")]).arg(&mount).ok();
+        }
+        let text = sh(&format!("cd m; exec 2>&1; set +e; {look}")).output().text();
+        if who == "kernel" {
+            scene.run("umount").arg(&mount).ok();
+        } else {
+            scene.layerfs(["umount"]).arg(&mount).ok();
+        }
+        std::fs::remove_dir_all(&at).expect("remove");
+        text
+    });
+    assert_eq!(seen[0], seen[1], "kernel and layerfs, with {options:?} after {make}");
+    seen[1].clone()
+}
+
+/// Attributes come with a listing. Those of one entry, which could not be had, took all that follows with them.
+#[test]
+fn regression_one_unreadable_entry_leaves_the_others_listed() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    let look = "ls; stat b; cat a c; ls; touch new; ls";
+    let make = "echo a >l/a; echo c >l/c; touch u/b; mark metacopy '' u/b; mark impure y u";
+    let text = as_the_kernel(&scene, make, ",redirect_dir=on,metacopy=on", look);
+    assert!(text.starts_with("a\nc\n") && text.contains("Input/output error"), "{text}");
+}
