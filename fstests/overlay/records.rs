@@ -39,4 +39,46 @@ fn regression_one_unreadable_entry_leaves_the_others_listed() {
     let make = "echo a >l/a; echo c >l/c; touch u/b; mark metacopy '' u/b; mark impure y u";
     let text = as_the_kernel(&scene, make, ",redirect_dir=on,metacopy=on", look);
     assert!(text.starts_with("a\nc\n") && text.contains("Input/output error"), "{text}");
+    let make = "echo a >l/a; echo c >l/c; mkdir l/d u/b; mark redirect d u/b; mark impure y u";
+    let text = as_the_kernel(&scene, make, ",redirect_dir=nofollow", look);
+    assert!(text.starts_with("a\nc\nd\n") && text.contains("Operation not permitted"), "{text}");
+}
+
+/// Below the lowest layer lies nothing: what a redirect there says does not matter.
+#[test]
+fn regression_redirects_are_read_where_something_lies_below() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    let make = "mkdir -p l/a/b u/n/p u/o u/q l/o; touch l/a/b/f l/z u/n/p/g u/o/h u/q/i; mark opaque y u/o; mark redirect x u/o
+        mark redirect /x l/a; mark redirect a u/n/p; mark redirect gone u/q; mark impure y u";
+    for options in [",redirect_dir=nofollow", ",redirect_dir=follow", ",redirect_dir=on"] {
+        let text = as_the_kernel(&scene, make, options, "ls; ls a/b n n/p o q; touch a/b/new; ls a/b");
+        assert!(text.contains("a/b:\nf\n") && text.contains("n/p:\ng\n"), "{text}");
+    }
+}
+
+/// A redirect is a name or an absolute path. Another one was followed as far as it led, and `..` out of the layer.
+#[test]
+fn regression_redirects_that_overlayfs_never_writes_are_refused() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    for (redirect, number) in [
+        ("o", ""),
+        ("/o", ""),
+        ("gone", ""),
+        ("/gone/sub", ""),
+        ("o/sub", "Invalid argument"),
+        ("/", "Invalid argument"),
+        ("//o", "Invalid argument"),
+        ("/o/", "Invalid argument"),
+        ("/o//sub", "Invalid argument"),
+        (".", "Permission denied"),
+        ("..", "Permission denied"),
+        ("/o/..", "Permission denied"),
+        ("/o/../o", "Permission denied"),
+    ] {
+        let make = format!(
+            "mkdir -p l/o/sub l/a/low u/a/b; touch l/o/sub/f; mark redirect '{redirect}' u/a; mark redirect '{redirect}' l/o"
+        );
+        let text = as_the_kernel(&scene, &make, ",redirect_dir=on", "ls a");
+        assert!(text.contains(number) && text.contains("b\n") == number.is_empty(), "{redirect}: {text}");
+    }
 }

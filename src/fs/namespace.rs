@@ -188,7 +188,7 @@ impl LayerFs {
             Ok(None) => Below::Nothing,
             Ok(Some(Node::Directory(_))) => Below::Directory,
             // What cannot be read in a lower layer has to be hidden like anything else there.
-            Ok(Some(Node::Other { .. })) | Err(LayerError::Damaged { .. }) => Below::Other,
+            Ok(Some(Node::Other { .. })) | Err(LayerError::Damaged { .. } | LayerError::Refused { .. }) => Below::Other,
             Err(error) => return Err(error.into()),
         };
         Ok(Spot { upper: writable.upper.peek(place)?, below })

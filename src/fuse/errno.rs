@@ -1,7 +1,7 @@
 //! Which error number an error is: the one place.
 
 use crate::fs::FsError;
-use crate::union::LayerError;
+use crate::union::{LayerError, Refusal};
 use fuser::Errno;
 
 /// The number of `error` as it goes to whoever made the system call.
@@ -38,6 +38,11 @@ fn layer_errno(error: &LayerError) -> Errno {
     match error {
         LayerError::NoSuchInode { .. } => Errno::ESTALE,
         LayerError::Damaged { .. } => Errno::EIO,
+        LayerError::Refused { refusal, .. } => match refusal {
+            Refusal::Forbidden => Errno::EPERM,
+            Refusal::Malformed => Errno::EINVAL,
+            Refusal::Dots => Errno::EACCES,
+        },
         LayerError::Io { source, .. } => system_errno(source),
     }
 }

@@ -70,6 +70,17 @@ pub struct Totals {
     pub inodes: u64,
 }
 
+/// Why a record of overlay's is not followed. The kernel has a number for each (fs/overlayfs/namei.c).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Such records are not followed in this mount.
+    Forbidden,
+    /// The record is none that overlayfs writes.
+    Malformed,
+    /// It leads through `.` or `..`.
+    Dots,
+}
+
 /// Why a layer could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
@@ -88,6 +99,16 @@ pub enum LayerError {
         layer: String,
         /// What is wrong.
         detail: String,
+    },
+    /// A record of overlay's on an object that is not followed.
+    #[error("layer {layer}: {detail}")]
+    Refused {
+        /// The layer.
+        layer: String,
+        /// What is not followed, and why.
+        detail: &'static str,
+        /// The reason, for those who have to answer by a number.
+        refusal: Refusal,
     },
     /// The system refused.
     #[error("layer {layer}: {context}: {source}")]

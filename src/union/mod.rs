@@ -12,6 +12,7 @@ mod mem;
 #[cfg(test)]
 mod model_test;
 pub mod mutation;
+mod redirect;
 mod stack;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ mod view;
 mod walk;
 
 pub use ino::{Ino, LayerIndex, Source};
-pub use layer::{Entry, EntryKind, Layer, LayerError, LayerResult, LocalIno, Marks, Totals};
+pub use layer::{Entry, EntryKind, Layer, LayerError, LayerResult, LocalIno, Marks, Refusal, Totals};
 pub use listing::{Listed, Listing};
 pub use mem::{BadLine, MemLayer};
 pub use stack::{Directory, Follow, MAX_LOWERS, Node, Stack, StackError};

@@ -2,7 +2,8 @@
 
 use super::links::{self, Links};
 use super::listing::ListingBuilder;
-use super::{EntryKind, Ino, Layer, LayerError, LayerIndex, LayerResult, Listing, LocalIno, Source, graft};
+use super::redirect::Redirect;
+use super::{EntryKind, Ino, Layer, LayerError, LayerIndex, LayerResult, Listing, LocalIno, Refusal, Source, graft};
 use crate::model::{FileKind, RelPath};
 use std::sync::{Arc, OnceLock};
 
@@ -208,7 +209,8 @@ impl Stack {
                 break;
             }
             found.push(source, implied);
-            let rest = match self.redirect(layer, ino)? {
+            let target = if opaque || self.is_lowest(source.layer, below) { None } else { redirect(layer, ino)? };
+            let rest = match target {
                 Some(target) => self.redirected(source.layer, below, &target)?,
                 None if !opaque => continue,
                 None if found.metadata.is_none() => self.child(below, name)?,
@@ -354,24 +356,23 @@ impl Stack {
         Ok(node.filter(|node| !node.kind().is_directory()))
     }
 
-    /// Where the layers below have the directory `ino`, when they have it elsewhere.
-    fn redirect(&self, layer: &dyn Layer, ino: LocalIno) -> LayerResult<Option<Vec<u8>>> {
-        let target = if layer.keeps_marks() { layer.marks(ino)?.redirect } else { None };
-        if target.is_some() && !self.follow.redirects {
-            return Err(refused(layer, "a redirected directory, and redirects are not followed"));
-        }
-        Ok(target)
+    /// Whether nothing can lie below an object of `layer` in a directory that has `below` underneath: its records are not looked at, as in
+    /// the kernel (`d.last` of `ovl_lookup` in fs/overlayfs/namei.c). A redirect may lead out of the directory.
+    fn is_lowest(&self, layer: LayerIndex, below: &[Source]) -> bool {
+        if self.follow.redirects { layer.as_lower() == Some(0) } else { below.is_empty() }
     }
 
     /// What stands at `target` below `layer`: an absolute path from the root, or a name beside the redirected object.
     fn redirected(&self, layer: LayerIndex, below: &[Source], target: &[u8]) -> LayerResult<Option<Node>> {
-        if !target.starts_with(b"/") {
-            return self.child(below, target);
+        let refused = |detail, refusal| Err(not_followed(self.layer(layer)?, detail, refusal));
+        match Redirect::parse(target) {
+            Err(refusal) => refused("a redirect that is neither a name nor an absolute path", refusal),
+            Ok(_) if !self.follow.redirects => {
+                refused("a redirected object, and redirects are not followed", Refusal::Forbidden)
+            }
+            Ok(Redirect::Beside(name)) => self.child(below, name),
+            Ok(Redirect::At(path)) => self.resolve_from(self.root_below(layer), &path),
         }
-        let Ok(path) = RelPath::parse(target) else {
-            return Err(refused(self.layer(layer)?, "a redirect to a path with `..`"));
-        };
-        self.resolve_from(self.root_below(layer), &path)
     }
 
     /// Where the data of the file `source` lie when it is a metadata-only copy. `below` are the sources of its
@@ -392,7 +393,7 @@ impl Stack {
             return Ok(None);
         }
         if !self.follow.metacopy {
-            return Err(refused(layer, "a metadata-only copy, and these are not followed"));
+            return Err(not_followed(layer, "a metadata-only copy, and metacopy is off", Refusal::Forbidden));
         }
         let original = match &marks.redirect {
             Some(target) => self.redirected(source.layer, below, target)?,
@@ -445,6 +446,15 @@ fn no_such_inode(layer: &str, ino: LocalIno) -> LayerError {
 
 fn refused(layer: &dyn Layer, detail: &str) -> LayerError {
     LayerError::Damaged { layer: layer.label().to_owned(), detail: detail.to_owned() }
+}
+
+/// Where the layers below have the directory `ino`, when they have it elsewhere.
+fn redirect(layer: &dyn Layer, ino: LocalIno) -> LayerResult<Option<Vec<u8>>> {
+    Ok(if layer.keeps_marks() { layer.marks(ino)?.redirect } else { None })
+}
+
+fn not_followed(layer: &dyn Layer, detail: &'static str, refusal: Refusal) -> LayerError {
+    LayerError::Refused { layer: layer.label().to_owned(), detail, refusal }
 }
 
 /// A walk along a path that may lead through symlinks: what is still to be walked, last component first, and the
