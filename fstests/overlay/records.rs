@@ -44,6 +44,20 @@ fn regression_one_unreadable_entry_leaves_the_others_listed() {
     assert!(text.starts_with("a\nc\nd\n") && text.contains("Operation not permitted"), "{text}");
 }
 
+/// Whoever does not ask for metadata-only copies gets none, be they in the upper or below.
+#[test]
+fn regression_metadata_only_copies_are_followed_on_request() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    let make = "echo low >l/f; echo low >l/g; truncate -s 4 u/h; mark redirect g u/h; mark metacopy '' u/h; truncate -s 4 u/f; mark metacopy '' u/f";
+    let look = "cat f; stat -c %s f; cat h; mv h i; cat g";
+    let text = as_the_kernel(&scene, make, ",metacopy=on,redirect_dir=on", look);
+    assert_eq!(text, "low\n4\nlow\nlow\n");
+    for options in ["", ",metacopy=off", ",metacopy=off,redirect_dir=on"] {
+        let text = as_the_kernel(&scene, make, options, look);
+        assert_eq!(text.matches("Operation not permitted").count(), 4, "{text}");
+    }
+}
+
 /// Below the lowest layer lies nothing: what a redirect there says does not matter.
 #[test]
 fn regression_redirects_are_read_where_something_lies_below() {

@@ -25,7 +25,7 @@ pub fn overlay(options: &OverlayOptions, mount_point: &Path) -> Result<(LayerFs,
         lowers.push(Arc::new(layer));
     }
     let redirects = options.redirect != Redirect::NoFollow;
-    let follow = Follow { redirects, metacopy: true };
+    let follow = Follow { redirects, metacopy: options.metacopy };
     let fs = match (&options.upper, &options.work) {
         (Some(upper), Some(work)) => {
             let upper_options = UpperOptions {
