@@ -96,3 +96,16 @@ fn regression_redirects_that_overlayfs_never_writes_are_refused() {
         assert!(text.contains(number) && text.contains("b\n") == number.is_empty(), "{redirect}: {text}");
     }
 }
+
+/// The entry in the index is a name of the copy, which whoever looks into the upper sees counted, with the kernel's index as with ours.
+#[test]
+fn names_in_an_upper_are_those_that_an_index_makes() {
+    let Some(scene) = Scene::begin(NEEDS) else { return };
+    let text = as_the_kernel(
+        &scene,
+        "echo H >l/a; ln l/a l/b; echo I >l/c",
+        ",index=on",
+        "echo 1 >>a; echo 1 >>c; stat -c %h a b c ../u/a ../u/c",
+    );
+    assert_eq!(text, "2\n2\n1\n2\n1\n");
+}
