@@ -1,6 +1,7 @@
 //! The rules of a writable union that the oracle does not reach: identity, descriptors, notation, options, ends.
 
 mod beside;
+mod copied;
 mod large;
 mod limits;
 mod options;

@@ -145,7 +145,7 @@ impl LayerFs {
                 writable.upper.set_lower_names(ino, names.saturating_sub(u32::from(at.is_some())))?;
             }
             writable.upper.publish(staged, at, links.is_some().then_some(ino))?;
-            writable.overrides.write().insert(ino, staged.local);
+            writable.claims.write().give(ino, staged.local);
             return Ok(());
         }
     }

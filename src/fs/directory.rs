@@ -1,6 +1,7 @@
 //! The directories that the kernel knows.
 
 use super::FsResult;
+use crate::model::FileKind;
 use crate::union::{Directory, Ino, Listing};
 use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
 use std::collections::HashMap;
@@ -18,11 +19,19 @@ pub(super) struct LiveDirectory {
     /// What it is made of. Changes when it is copied up.
     made: RwLock<Arc<Directory>>,
     listing: RwLock<Option<Listing>>,
+    /// That of what it shows of lower layers ([`Ino::in_generation`]).
+    generation: u8,
 }
 
 impl LiveDirectory {
-    fn new(parent: Ino, directory: Directory) -> Self {
-        Self { parent: AtomicU64::new(parent.0), made: RwLock::new(Arc::new(directory)), listing: RwLock::new(None) }
+    fn new(parent: Ino, directory: Directory, generation: u8) -> Self {
+        let (parent, made) = (AtomicU64::new(parent.0), RwLock::new(Arc::new(directory)));
+        Self { parent, made, listing: RwLock::new(None), generation }
+    }
+
+    /// The generation of what it shows of lower layers.
+    pub(super) fn generation(&self) -> u8 {
+        self.generation
     }
 
     /// The directory it was found in.
@@ -52,6 +61,15 @@ impl LiveDirectory {
         }
     }
 
+    /// Gives the entry `name` the number `new`, when it still has `old`.
+    pub(super) fn renumber(&self, name: &[u8], old: Ino, new: Ino, kind: FileKind) {
+        self.update(|listing| {
+            if listing.get(name).is_some_and(|listed| listed.ino == old) {
+                listing.replace(name, new, kind);
+            }
+        });
+    }
+
     /// The merged names; whoever asks first makes them with `merge`.
     pub(super) fn listing(
         &self,
@@ -79,7 +97,7 @@ pub(super) struct Directories {
 
 impl Directories {
     pub(super) fn new(root: Directory) -> Self {
-        let root = Arc::new(LiveDirectory::new(Ino::ROOT, root));
+        let root = Arc::new(LiveDirectory::new(Ino::ROOT, root, 0));
         Self { root, shards: Default::default() }
     }
 
@@ -99,9 +117,9 @@ impl Directories {
         self.shard(ino).read().get(&ino).map(Arc::clone)
     }
 
-    /// Remembers a new directory.
+    /// Remembers a new directory, which is only in the upper.
     pub(super) fn insert(&self, ino: Ino, parent: Ino, directory: Directory) {
-        self.shard(ino).write().insert(ino, Arc::new(LiveDirectory::new(parent, directory)));
+        self.shard(ino).write().insert(ino, Arc::new(LiveDirectory::new(parent, directory, 0)));
     }
 
     /// Forgets the directory `ino`.
@@ -115,8 +133,14 @@ impl Directories {
     }
 
     /// The directory `ino`, remembered as `directory` in `parent` when it was not known.
-    pub(super) fn get_or_insert(&self, ino: Ino, parent: Ino, directory: Directory) -> Arc<LiveDirectory> {
+    pub(super) fn get_or_insert(
+        &self,
+        ino: Ino,
+        parent: Ino,
+        directory: Directory,
+        generation: u8,
+    ) -> Arc<LiveDirectory> {
         let mut shard = self.shard(ino).write();
-        Arc::clone(shard.entry(ino).or_insert_with(|| Arc::new(LiveDirectory::new(parent, directory))))
+        Arc::clone(shard.entry(ino).or_insert_with(|| Arc::new(LiveDirectory::new(parent, directory, generation))))
     }
 }

@@ -1,7 +1,7 @@
 //! From names to numbers, and from numbers to objects.
 
 use super::directory::LiveDirectory;
-use super::writable::{Writable, upper_of};
+use super::writable::Writable;
 use super::{Attr, FsError, FsResult, LayerFs};
 use crate::model::{FileKind, NAME_MAX};
 use crate::union::{Ino, Layer, LayerError, LayerIndex, Listing, Node, Source};
@@ -72,11 +72,8 @@ impl LayerFs {
     pub(super) fn listing<'a>(&self, directory: &'a LiveDirectory) -> FsResult<MappedRwLockReadGuard<'a, Listing>> {
         directory.listing(|made| {
             let mut listing = self.stack.list(&made.sources)?;
-            if let Some(writable) = &self.writable
-                && let Some(local) = upper_of(&made.sources)
-                && writable.upper.is_impure(local)?
-            {
-                writable.renumber(&mut listing)?;
+            if let Some(writable) = &self.writable {
+                self.renumber(writable, directory.generation(), made, &mut listing)?;
             }
             Ok(listing)
         })
@@ -118,7 +115,7 @@ impl LayerFs {
         if !writable.upper.is_detached(local) {
             return;
         }
-        writable.overrides.write().remove(&ino);
+        writable.claims.write().release(ino, local);
         if let Err(error) = writable.upper.release(local) {
             log::warn!("an unlinked object stays in the workdir until the next mount: {error}");
         }
@@ -135,6 +132,10 @@ impl LayerFs {
                 let Some(source) = listed.ino.source().filter(|source| source.layer != LayerIndex::UPPER) else {
                     continue;
                 };
+                // It may be known by another of its numbers.
+                if listed.ino.generation() != 0 || writable.claims.read().any_generation() {
+                    continue;
+                }
                 let nodes = writable.nodes.lock();
                 if nodes.is_known(listed.ino) {
                     continue;
@@ -192,7 +193,7 @@ impl LayerFs {
         }
         match self.stack.child(&directory.made().sources, name)? {
             Some(Node::Directory(found)) => {
-                self.directories.get_or_insert(ino, parent, found);
+                self.directories.get_or_insert(ino, parent, found, self.generation(ino));
             }
             // Without data of its own it is a further name, in a lower layer, of a hard link that was copied up: those below it.
             Some(Node::Other { source, data, .. }) => {

@@ -15,6 +15,7 @@
 //! | `namespace.rs` | `create` of every kind, `link`, `unlink`, `rmdir` |
 //! | `rename.rs` | `rename`, and where what was renamed came from |
 //! | `copy_up.rs` | bringing a lower object to the upper |
+//! | `claims.rs` | which object of the upper has which number of a lower one |
 //! | `nodes.rs` | what the kernel knows of a writable filesystem, and where it is |
 //! | `ahead.rs`, `prefetch.rs` | what will be listed and read next |
 //! | `writable.rs` | the upper, its locks, which numbers have been brought there |
@@ -29,6 +30,7 @@
 mod ahead;
 mod attr;
 mod change;
+mod claims;
 mod copy_up;
 #[cfg(test)]
 mod cost_tests;

@@ -196,7 +196,15 @@ impl LayerFs {
 
     /// What the union shows under `name`.
     pub(super) fn find(&self, directory: &LiveDirectory, name: &[u8]) -> FsResult<Option<(Ino, FileKind)>> {
-        Ok(self.listing(directory)?.get(name).map(|listed| (listed.ino, listed.kind)))
+        let found = self.listing(directory)?.get(name).map(|listed| (listed.ino, listed.kind));
+        let Some((ino, kind)) = found else { return Ok(None) };
+        match self.displaced(directory, name, ino)? {
+            None => Ok(Some((ino, kind))),
+            Some(other) => {
+                directory.renumber(name, ino, other, kind);
+                Ok(Some((other, kind)))
+            }
+        }
     }
 
     pub(super) fn kind(&self, ino: Ino) -> FsResult<FileKind> {

@@ -3,6 +3,7 @@
 //! Stateless: the position of an entry is part of the listing, so that a directory needs no handle, and a listing
 //! that is taken up again after any time neither loses nor repeats an entry that stayed.
 
+use super::directory::LiveDirectory;
 use super::{Attr, FsResult, LayerFs};
 use crate::model::FileKind;
 use crate::union::Ino;
@@ -24,6 +25,14 @@ pub struct DirEntry<'a> {
     pub next: u64,
 }
 
+/// An entry whose number is another object's.
+struct Displaced {
+    name: Box<[u8]>,
+    old: Ino,
+    new: Ino,
+    kind: FileKind,
+}
+
 impl LayerFs {
     /// Calls `visit` with the entries of `ino` from `offset` on, `.` and `..` first, until it breaks.
     pub fn readdir(
@@ -40,15 +49,34 @@ impl LayerFs {
                 return Ok(());
             }
         }
-        let listing = self.listing(&directory)?;
-        for listed in listing.from_cookie(offset.saturating_sub(FIRST_ENTRY)) {
+        let mut cookie = offset.saturating_sub(FIRST_ENTRY);
+        while let Some(displaced) = self.entries_from(&directory, &mut cookie, visit)? {
+            directory.renumber(&displaced.name, displaced.old, displaced.new, displaced.kind);
+        }
+        Ok(())
+    }
+
+    /// Calls `visit` with the entries of `directory` from `cookie` on, which it moves on, until it breaks, or there is one whose
+    /// number has to be changed first: it is returned.
+    fn entries_from(
+        &self,
+        directory: &LiveDirectory,
+        cookie: &mut u64,
+        visit: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
+    ) -> FsResult<Option<Displaced>> {
+        let listing = self.listing(directory)?;
+        for listed in listing.from_cookie(*cookie) {
+            if let Some(new) = self.displaced(directory, listed.name, listed.ino)? {
+                return Ok(Some(Displaced { name: listed.name.into(), old: listed.ino, new, kind: listed.kind }));
+            }
+            *cookie = listed.cookie + 1;
             let next = listed.cookie + FIRST_ENTRY + 1;
             let entry = DirEntry { name: listed.name, ino: listed.ino, kind: listed.kind, next };
             if visit(entry).is_break() {
                 break;
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The same with the attributes of each entry. The kernel takes every entry but `.` and `..` as looked up.

@@ -4,11 +4,12 @@
 //! an operation needs at once, ordered; then what the read side locks; then the leaf tables here. A copy-up holds no stripe
 //! while it copies data, so it delays nobody but those who want to change the same object.
 
+use super::claims::Claims;
 use super::nodes::Nodes;
 use super::times::Times;
 use super::{FsError, FsResult, LayerFs};
 use crate::layer::upper::Upper;
-use crate::union::{Follow, Ino, Layer, LayerIndex, Listing, LocalIno, Source, Stack, StackError};
+use crate::union::{Follow, Ino, Layer, LayerIndex, LocalIno, Source, Stack, StackError};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub(super) struct Writable {
     /// What the kernel knows, and under which names.
     pub(super) nodes: Mutex<Nodes>,
     /// Objects of the upper that keep the number they had in a lower layer.
-    pub(super) overrides: RwLock<HashMap<Ino, LocalIno>>,
+    pub(super) claims: RwLock<Claims>,
     /// When files that the kernel writes back were last changed.
     pub(super) times: Times,
     /// What was forgotten since memory was last given back: inodes, and entries of directories.
@@ -56,7 +57,8 @@ impl LayerFs {
         follow: Follow,
     ) -> Result<Self, StackError> {
         let stack = Stack::new(lowers, Some(upper.layer()), follow)?;
-        let overrides = upper.indexed().into_iter().collect();
+        let mut claims = Claims::default();
+        upper.indexed().into_iter().for_each(|(ino, local)| claims.give(ino, local));
         let mut fs = Self::new(stack);
         fs.writable = Some(Writable {
             upper,
@@ -64,7 +66,7 @@ impl LayerFs {
             stripes: Stripes::default(),
             copies: CopyLocks::default(),
             nodes: Mutex::default(),
-            overrides: RwLock::new(overrides),
+            claims: RwLock::new(claims),
             times: Times::default(),
             forgotten: AtomicUsize::new(0),
             kernel_keeps_times: AtomicBool::new(false),
@@ -72,12 +74,12 @@ impl LayerFs {
         Ok(fs)
     }
 
-    /// The objects of lower layers that the upper stands for, each with what stands for it.
+    /// The objects of lower layers, with several names there, that the upper stands for, each with what stands for it.
     pub fn overrides(&self) -> Vec<(Source, Source)> {
         let Some(writable) = &self.writable else { return Vec::new() };
-        let overrides = writable.overrides.read();
-        let upper = |ino: &LocalIno| Source { layer: LayerIndex::UPPER, ino: *ino };
-        overrides.iter().filter_map(|(ino, local)| Some((ino.source()?, upper(local)))).collect()
+        let upper = |ino| Source { layer: LayerIndex::UPPER, ino };
+        let indexed = writable.upper.indexed().into_iter();
+        indexed.filter_map(|(ino, local)| Some((ino.source()?, upper(local)))).collect()
     }
 
     /// Makes the root of the upper, which is new, like that of the topmost lower layer.
@@ -142,30 +144,12 @@ impl Writable {
     pub(super) fn local(&self, ino: Ino) -> Option<LocalIno> {
         match ino.source() {
             Some(Source { layer: LayerIndex::UPPER, ino }) => Some(ino),
-            _ => self.overrides.read().get(&ino).copied(),
+            _ => self.claims.read().holder(ino),
         }
     }
 }
 
 impl Writable {
-    /// Gives entries of the upper the numbers they have in the mount, and remembers where these lead.
-    pub(super) fn renumber(&self, listing: &mut Listing) -> FsResult<()> {
-        let mut renumbered = Vec::new();
-        for listed in listing.iter() {
-            if let Some(Source { layer: LayerIndex::UPPER, ino: local }) = listed.ino.source()
-                && let Some(ino) = self.upper.recorded_ino(local)?
-            {
-                renumbered.push((listed.name.to_vec(), ino, local, listed.kind));
-            }
-        }
-        let mut overrides = self.overrides.write();
-        for (name, ino, local, kind) in renumbered {
-            listing.replace(&name, ino, kind);
-            overrides.insert(ino, local);
-        }
-        Ok(())
-    }
-
     /// The number of names of the object `ino`, which lies in `source`, where its layer counts `counted`.
     pub(super) fn links(&self, ino: Ino, source: Source, counted: u32) -> u32 {
         let lower_names = self.upper.lower_names(ino);

@@ -133,6 +133,11 @@ impl Upper {
         self.state.lock().indexed.iter().map(|(local, ino)| (*ino, *local)).collect()
     }
 
+    /// Whether `local` is in the index: then it stands for other names than its own.
+    pub fn is_indexed(&self, local: LocalIno) -> bool {
+        self.state.lock().indexed.contains_key(&local)
+    }
+
     /// How many links of `local` lie in the workdir.
     pub fn hidden_links(&self, local: LocalIno) -> u32 {
         let state = self.state.lock();
