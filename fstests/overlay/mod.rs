@@ -4,6 +4,7 @@ mod beside;
 mod copied;
 mod large;
 mod limits;
+mod links;
 mod options;
 mod records;
 mod stacked;

@@ -136,7 +136,7 @@ impl LayerFs {
             let mut held = vec![ino];
             held.extend(place.as_ref().map(|place| place.parent));
             let _guards = writable.stripes.write(&held);
-            if writable.nodes.lock().whereabouts(ino) != place.as_ref() {
+            if !writable.nodes.lock().is_still_at(ino, place.as_ref()) {
                 continue;
             }
             let at = place.as_ref().zip(dir).map(|(place, dir)| Place { dir, name: &place.name });

@@ -67,6 +67,13 @@ impl LayerFs {
         found.inspect_err(|_| self.forget(ino, 1))
     }
 
+    /// Whether it matters by which name the kernel reaches an object: it is a hard link of a lower layer, and the name that is
+    /// looked up last is the one that a change brings to the upper. The kernel says no name with a change, only with a lookup.
+    pub fn name_matters(&self, attr: &Attr) -> bool {
+        let Some(writable) = &self.writable else { return false };
+        attr.meta.nlink > 1 && !attr.meta.kind.is_directory() && writable.local(attr.ino).is_none()
+    }
+
     /// The merged names of a directory. What the upper has may have a number of its own in the mount: that of the lower
     /// object it was copied from.
     pub(super) fn listing<'a>(&self, directory: &'a LiveDirectory) -> FsResult<MappedRwLockReadGuard<'a, Listing>> {

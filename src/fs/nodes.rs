@@ -34,10 +34,15 @@ impl Node {
 pub(super) struct Nodes(HashMap<Ino, Node>);
 
 impl Nodes {
-    /// The kernel is told of `ino` under this name.
+    /// The kernel is told of `ino` under this name, by which it will be changed, if it is.
     pub(super) fn looked_up(&mut self, ino: Ino, parent: Ino, name: &[u8]) {
-        self.0.entry(ino).or_default().lookups += 1;
         self.add_name(ino, parent, name);
+        let node = self.0.entry(ino).or_default();
+        node.lookups += 1;
+        let is_this = |one: &&mut Whereabouts| one.parent == parent && *one.name == *name;
+        if let (Some(first), Some(this)) = (&mut node.first, node.further.iter_mut().find(is_this)) {
+            std::mem::swap(first, this);
+        }
     }
 
     /// Remembers a name of `ino`.
@@ -82,7 +87,16 @@ impl Nodes {
         self.0.shrink_to_fit();
     }
 
-    /// One name of `ino`.
+    /// Whether `ino` still has this name, or still none.
+    pub(super) fn is_still_at(&self, ino: Ino, place: Option<&Whereabouts>) -> bool {
+        let node = self.0.get(&ino);
+        match place {
+            Some(place) => node.is_some_and(|node| node.first.iter().chain(&node.further).any(|one| one == place)),
+            None => node.is_none_or(|node| node.first.is_none()),
+        }
+    }
+
+    /// The name under which the kernel was last told of `ino`, while it has that one; else any other.
     pub(super) fn whereabouts(&self, ino: Ino) -> Option<&Whereabouts> {
         self.0.get(&ino)?.first.as_ref()
     }
@@ -137,6 +151,21 @@ mod tests {
         assert_eq!(nodes.forget(file, 1), []);
         assert_eq!(nodes.forget(file, 1), [file, dir]);
         assert!(!nodes.is_known(file));
+    }
+
+    #[test]
+    fn the_name_looked_up_last_comes_first() {
+        let mut nodes = Nodes::default();
+        let first = |nodes: &Nodes| nodes.whereabouts(Ino(5)).map(|one| one.name.to_vec());
+        for name in [b"a", b"b", b"a", b"c"] {
+            nodes.looked_up(Ino(5), Ino::ROOT, name);
+            assert_eq!(first(&nodes), Some(name.to_vec()));
+        }
+        let last = nodes.whereabouts(Ino(5)).cloned();
+        nodes.looked_up(Ino(5), Ino::ROOT, b"b");
+        assert!(nodes.is_still_at(Ino(5), last.as_ref()) && !nodes.is_still_at(Ino(5), None));
+        nodes.remove_name(Ino(5), Ino::ROOT, b"c");
+        assert!(!nodes.is_still_at(Ino(5), last.as_ref()) && nodes.is_still_at(Ino(6), None));
     }
 
     #[test]

@@ -78,6 +78,11 @@ impl Adapter {
         outcome(operation, ino, answer)
     }
 
+    /// How long the kernel may keep the entry of an object.
+    fn timeout_of(&self, attr: &Attr) -> Duration {
+        if self.fs.name_matters(attr) { Duration::ZERO } else { self.view.timeout }
+    }
+
     fn reply_entry(&self, made: Result<Attr, Errno>, reply: ReplyEntry) {
         self.view.reply_entry(made, reply);
         self.spinner.wait();
@@ -126,7 +131,7 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match self.call(Operation::Lookup, parent.0, || self.fs.lookup(Ino(parent.0), name.as_bytes())) {
-            Ok(Some(attr)) => reply.entry(&self.view.timeout, &self.view.of(&attr), GENERATION),
+            Ok(Some(attr)) => reply.entry(&self.timeout_of(&attr), &self.view.of(&attr), GENERATION),
             Ok(None) => reply.entry(&self.view.timeout, &negative(), GENERATION),
             Err(errno) => reply.error(errno),
         }
@@ -250,7 +255,7 @@ impl Filesystem for Adapter {
             self.fs.readdirplus(Ino(ino.0), offset, &mut |entry, attr| {
                 let name = OsStr::from_bytes(entry.name);
                 let number = INodeNo(entry.ino.0);
-                full(reply.add(number, entry.next, name, &self.view.timeout, &self.view.of(attr), GENERATION))
+                full(reply.add(number, entry.next, name, &self.timeout_of(attr), &self.view.of(attr), GENERATION))
             })
         });
         match answer {
