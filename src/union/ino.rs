@@ -69,6 +69,7 @@ impl Ino {
     /// Another number of the same object of a lower layer, for where the mount shows it as one more object than the layer has: in
     /// a second place that changes by itself, or beside an object that has its number. Below [`Self::GENERATIONS`]; others, and
     /// numbers of the upper, change nothing.
+    #[must_use]
     pub fn in_generation(self, generation: u8) -> Self {
         if self.is_upper() || generation >= Self::GENERATIONS {
             return self;
