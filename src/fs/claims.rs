@@ -97,7 +97,7 @@ struct Recorded {
     own: Ino,
     local: LocalIno,
     /// The number written down, where it can be the object's.
-    recorded: Option<Ino>,
+    number: Option<Ino>,
 }
 
 impl LayerFs {
@@ -141,12 +141,12 @@ impl LayerFs {
         for listed in listing.iter() {
             let Some(Source { layer: LayerIndex::UPPER, ino: local }) = listed.ino.source() else { continue };
             let (own, kind) = (listed.ino, listed.kind);
-            let recorded = match writable.upper.recorded_ino(local)? {
+            let number = match writable.upper.recorded_ino(local)? {
                 Some(ino) if self.can_be(made, generation, listed.name, kind, ino) => Some(ino),
                 Some(_) | None if generation == 0 || !kind.is_directory() => continue,
                 _ => None,
             };
-            found.push(Recorded { name: listed.name.into(), kind, own, local, recorded });
+            found.push(Recorded { name: listed.name.into(), kind, own, local, number });
         }
         Ok(found)
     }
@@ -199,13 +199,13 @@ impl LayerFs {
 
 /// The number that an entry has instead of its own, if any.
 fn settle(writable: &Writable, generation: u8, entry: &Recorded) -> Option<Ino> {
-    let Recorded { own, local, recorded, .. } = *entry;
-    let has = recorded.filter(|ino| {
+    let Recorded { own, local, number, .. } = *entry;
+    let has = number.filter(|ino| {
         let free = writable.upper.is_indexed(local) || !writable.nodes.lock().is_known(*ino);
         writable.claims.write().claim(*ino, local, free)
     });
     if has.is_none() && entry.kind.is_directory() {
-        let inherited = (recorded.is_none()).then_some(generation);
+        let inherited = number.is_none().then_some(generation);
         writable.claims.write().set_generation(own, inherited);
     }
     has
