@@ -21,7 +21,7 @@ const A_TICK: Duration = Duration::from_millis(10);
 pub struct Write {
     /// Who makes it without the rights of root: setuid, setgid and capabilities go.
     pub unprivileged: Option<Caller>,
-    /// It comes from the kernel's page cache, some time after the system call. The kernel keeps the time of that call, may have
+    /// It comes through the kernel's page cache, maybe some time after the system call. The kernel keeps the time of that call, may have
     /// told it already, and sends it when it is another than the one it had: so this changes no time.
     pub cached: bool,
 }

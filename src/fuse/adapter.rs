@@ -3,7 +3,7 @@
 use super::apart::Apart;
 use super::attr::{GENERATION, View, file_type, negative};
 use super::capabilities::{OpenMode, Wishes, negotiate};
-use super::change::{attributes, empty, outcome};
+use super::change::{attributes, empty, outcome, reply_xattr};
 use super::counters::{Counters, Operation};
 use super::incoming::{caller, changes, creator, new_node, rename_mode, timestamp, unprivileged, xattr_mode};
 use super::ioctl;
@@ -290,8 +290,7 @@ impl Filesystem for Adapter {
         }
         let changes = changes(mode, (uid, gid), size, (atime, mtime));
         let (caller, unprivileged) = (caller(request), unprivileged(request));
-        let told = ctime.map(timestamp);
-        let begins = changes == Changes::default();
+        let (told, begins) = (ctime.map(timestamp), changes == Changes::default());
         let set = move |fs: &LayerFs| {
             if begins {
                 // How the kernel says that a write or a change of owner is about to take setuid and setgid away; the bit that
@@ -403,13 +402,15 @@ impl Filesystem for Adapter {
         offset: u64,
         data: &[u8],
         flags: WriteFlags,
-        _open_flags: OpenFlags,
+        open_flags: OpenFlags,
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let written_back = flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let write = Write {
             unprivileged: flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID).then(|| caller(request)),
-            cached: flags.contains(WriteFlags::FUSE_WRITE_CACHE),
+            // To setuid files it writes at once, and has set their time all the same.
+            cached: written_back || open_flags.0 & libc::O_DIRECT == 0,
         };
         let (length, failed_writes, lost) = (data.len() as u32, self.failed_writes.clone(), Arc::clone(&self.lost));
         let answer = move |done| match done {
@@ -418,7 +419,7 @@ impl Filesystem for Adapter {
                 reply.written(length);
             }
             Err(errno) => {
-                if write.cached {
+                if written_back {
                     lost.failed(ino.0, errno);
                     if failed_writes.send(ino.0).is_err() {
                         error!("nobody invalidates {:#x} after its write failed", ino.0);
@@ -592,13 +593,4 @@ impl Filesystem for Adapter {
 
 fn full(is_full: bool) -> ControlFlow<()> {
     if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-}
-
-/// Answers with the size when nothing else is asked for, with the value when it fits.
-fn reply_xattr(reply: ReplyXattr, value: &[u8], size: u32) {
-    match u32::try_from(value.len()) {
-        Ok(length) if size == 0 => reply.size(length),
-        Ok(length) if length <= size => reply.data(value),
-        _ => reply.error(Errno::ERANGE),
-    }
 }

@@ -5,7 +5,7 @@ use super::attr::View;
 use super::counters::Operation;
 use super::errno::errno;
 use crate::fs::{Attr, FsError, FsResult, LayerFs, without_waiting};
-use fuser::{Errno, ReplyAttr, ReplyEmpty};
+use fuser::{Errno, ReplyAttr, ReplyEmpty, ReplyXattr};
 use log::{debug, error};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -84,5 +84,14 @@ pub(super) fn attributes(view: View, reply: ReplyAttr) -> impl FnOnce(Result<Att
     move |done| match done {
         Ok(attr) => reply.attr(&view.timeout, &view.of(&attr)),
         Err(errno) => reply.error(errno),
+    }
+}
+
+/// Answers with the size when nothing else is asked for, with the value when it fits.
+pub(super) fn reply_xattr(reply: ReplyXattr, value: &[u8], size: u32) {
+    match u32::try_from(value.len()) {
+        Ok(length) if size == 0 => reply.size(length),
+        Ok(length) if length <= size => reply.data(value),
+        _ => reply.error(Errno::ERANGE),
     }
 }
