@@ -5,13 +5,11 @@ use super::error::{CopyError, CopyResult};
 use super::owner::Owner;
 use super::resolve::Lookup;
 use super::transfer::Copier;
-use crate::archive::compression::ExpansionLimit;
+use crate::archive::compression::{self, ExpansionLimit};
 use crate::archive::tar::{Entry, EntryKind, EntryPath, Limits, Reader};
 use crate::model::{FileKind, Name, RelPath};
-use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, Chain, Cursor, Read, Seek, Write};
-use std::rc::Rc;
+use std::io::{self, Cursor, Read, Seek, Write};
 
 /// What is looked at to tell whether a file is an archive: enough for any compression and the first headers.
 const HEAD: usize = 64 << 10;
@@ -29,22 +27,6 @@ impl Opened {
     /// The entries and the uncompressed archive.
     pub fn into_parts(self) -> (Vec<Entry>, File) {
         (self.entries, self.file)
-    }
-}
-
-type Input<'a> = Counted<Chain<Cursor<Vec<u8>>, Box<dyn Read + 'a>>>;
-
-/// An input that tells how many bytes of it were read.
-struct Counted<R> {
-    input: R,
-    count: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
-        self.count.set(self.count.get() + count as u64);
-        Ok(count)
     }
 }
 
@@ -66,16 +48,14 @@ pub(super) fn open_limited<'a>(
     if !is_compressed(&head) && !is_tar(&head) {
         return Ok(None);
     }
-    let consumed = Rc::new(Cell::new(0));
-    let input = Counted { input: Cursor::new(head.clone()).chain(data), count: Rc::clone(&consumed) };
-    let mut plain = decompressed(&head, input).map_err(|error| fault(&error))?;
+    let mut plain = decompressed(head, data, limit).map_err(|error| fault(&error))?;
     // A compressed file that is damaged at its start is no archive, only a file.
     let mut start = Vec::new();
     if (&mut plain).take(HEAD as u64).read_to_end(&mut start).is_err() || !is_tar(&start) {
         return Ok(None);
     }
-    let written = scratch.write_all(&start).and_then(|()| copy_limited(&mut plain, &mut scratch, limit, &consumed));
-    written.and_then(|()| scratch.rewind()).map_err(|error| fault(&error))?;
+    let written = scratch.write_all(&start).and_then(|()| io::copy(&mut plain, &mut scratch));
+    written.and_then(|_| scratch.rewind()).map_err(|error| fault(&error))?;
     let mut reader = Reader::seekable(io::BufReader::new(&scratch), Limits::default());
     let mut entries = Vec::new();
     while let Some(entry) = reader.next_entry().map_err(|error| fault(&error))? {
@@ -108,40 +88,14 @@ fn is_tar(head: &[u8]) -> bool {
         }
 }
 
-fn decompressed<'a>(head: &[u8], input: Input<'a>) -> io::Result<Box<dyn Read + 'a>> {
-    let kind: [u8; 3] = head.first_chunk().copied().unwrap_or_default();
-    Ok(match kind {
-        [b'B', b'Z', b'h'] => Box::new(bzip2::read::MultiBzDecoder::new(input)),
-        [0xfd, b'7', b'z'] => Box::new(lzma_rust2::XzReader::new(input, true)),
-        [0x28, 0xb5, 0x2f] => Box::new(zstd::stream::read::Decoder::new(input)?),
-        [0x1f, 0x8b, _] => Box::new(flate2::read::MultiGzDecoder::new(input)),
-        _ => Box::new(input),
-    })
-}
-
-/// Copies the rest of a stream, of whose compressed form `consumed` bytes were read so far. One that expands beyond all measure is an
-/// error before the disk is full.
-fn copy_limited(
-    input: &mut dyn Read,
-    output: &mut File,
-    limit: ExpansionLimit,
-    consumed: &Cell<u64>,
-) -> io::Result<()> {
-    let mut produced = 0_u64;
-    let mut buffer = vec![0; HEAD];
-    loop {
-        let count = match input.read(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            other => other?,
-        };
-        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
-        output.write_all(bytes)?;
-        produced += count as u64;
-        if produced > limit.free && produced / limit.ratio.max(1) > consumed.get() {
-            let message = format!("it expands more than {}:1 after {} bytes", limit.ratio, limit.free);
-            return Err(io::Error::other(message));
-        }
+/// What begins with `head` and goes on with `rest`, uncompressed. One that expands beyond `limit` is an error before the disk is full.
+fn decompressed<'a>(head: Vec<u8>, rest: Box<dyn Read + 'a>, limit: ExpansionLimit) -> io::Result<Box<dyn Read + 'a>> {
+    let foreign = compression::is_foreign(&head);
+    let input = Cursor::new(head).chain(rest);
+    if foreign {
+        return compression::plain(input, limit);
     }
+    Ok(Box::new(compression::Decoder::new(input, limit)?))
 }
 
 impl Copier<'_, '_> {
