@@ -42,10 +42,10 @@ test-units: ## only the tests that need no mount, server or other program
 demo: all ## makes a real image, loads it, mounts it, reads it, unmounts it
 	fstests/demo $(TARGET)/release/layerfs
 
-bench: prepare ## every row against its peers, about 20 minutes, as root; JSON in target/bench/
+bench: prepare ## every row against its peers, about 25 minutes, as root; JSON, tables and a plot in target/bench/
 	$(CARGO) bench $(CARGO_FLAGS) --bench bench -- --json $(abspath $(TARGET))/bench/report.json
 
-bench-quick: prepare ## the same in about five minutes, with wider spread
+bench-quick: prepare ## the same in about three minutes: wider spread, no slow peers, no commits and builds
 	$(CARGO) bench $(CARGO_FLAGS) --bench bench -- --quick --json $(abspath $(TARGET))/bench/quick.json
 
 install: all ## to $(DESTDIR)$(PREFIX): the program, its links, manual pages, completions

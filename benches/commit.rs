@@ -225,11 +225,11 @@ fn hash(from: &mut impl Read) -> String {
 fn below(bench: &Bench, report: &mut Report) {
     crate::mounting::load(bench, 1, "bench-1");
     crate::mounting::load(bench, 200, "bench-200");
-    for image in ["bench-1", "bench-200", "large"] {
+    for (image, what) in [("bench-1", "one layer"), ("bench-200", "200 layers"), ("large", "the large image")] {
         let point = bench.scene.dir("mnt/commit");
         bench.scene.layerfs(["mount", "--rw", "--name", "below", &format!("{image}:latest")]).arg(&point).ok();
         std::fs::write(point.join(CHANGED), b"change\n").expect("a change");
-        let row = Row::measure(&format!("commit of one small file above {image}"), &[OURS], bench.rounds(9), |_| {
+        let row = Row::measure(&format!("commit of one small file above {what}"), &[OURS], bench.rounds(9), |_| {
             let elapsed = seconds(|| bench.scene.layerfs(["commit", "below", COMMITTED]).ok());
             assert_eq!(bench.scene.layerfs(["cat", "committed:1:/changed"]).ok().text(), "change\n");
             bench.scene.layerfs(["rmi", COMMITTED]).ok();

@@ -31,6 +31,11 @@ impl Bench {
         let (most, fewest, patience) = if self.quick { (full.div_ceil(3), 1, 2) } else { (full, full.min(3), 15) };
         Rounds { most, fewest, patience: Duration::from_secs(patience) }
     }
+
+    /// `peers`, without those that take many times as long as the rest when it is to be quick.
+    pub(crate) fn peers<'a>(&self, peers: &[&'a str], slow: &[&str]) -> Vec<&'a str> {
+        peers.iter().filter(|peer| !self.quick || !slow.contains(peer)).copied().collect()
+    }
 }
 
 /// How often a row is measured.
@@ -40,13 +45,6 @@ pub(crate) struct Rounds {
     fewest: usize,
     /// No further round begins after this, preparations included; nor is a peer measured again that has used it up alone.
     patience: Duration,
-}
-
-impl Rounds {
-    /// At least `fewest`, however long they take.
-    pub(crate) fn at_least(self, fewest: usize) -> Self {
-        Self { most: self.most.max(fewest), fewest: self.fewest.max(fewest), ..self }
-    }
 }
 
 /// The times of one workload.
@@ -207,12 +205,22 @@ impl Report {
     }
 }
 
-/// Writes the table and the plot of the report at `path` beside it.
+/// Writes the tables and the plot of the report at `path` beside it.
 pub(crate) fn render(path: &Path) {
-    let text = std::fs::read_to_string(path).expect("a report");
-    let value: Value = serde_json::from_str(&text).expect("a report");
-    std::fs::write(path.with_extension("md"), crate::table::markdown(&value)).expect("write the table");
+    let value = read(path);
+    std::fs::write(path.with_extension("md"), crate::table::markdown(&value)).expect("write the tables");
     std::fs::write(path.with_extension("svg"), crate::table::svg(&value)).expect("write the plot");
+}
+
+/// Replaces the tables in `document` by those of the report at `path`.
+pub(crate) fn insert(path: &Path, document: &Path) {
+    let text = std::fs::read_to_string(document).expect("a document");
+    std::fs::write(document, crate::table::insert(&text, &read(path))).expect("write the document");
+}
+
+fn read(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).expect("a report");
+    serde_json::from_str(&text).expect("a report")
 }
 
 /// Writes dirty pages and forgets what the kernel has cached: pages, names, inodes.

@@ -12,11 +12,14 @@ const HASH: &str = "SHA-256 alone";
 const SLOWEST_PART: f64 = 1.0 / 1.3;
 
 pub(crate) fn run(bench: &Bench, report: &mut Report) {
-    same_layers(bench);
+    if !bench.quick {
+        same_layers(bench);
+    }
     let archive = bench.image.docker_archive();
     let path = archive.to_str().expect("UTF-8");
     let peaks = Peaks::default();
-    let plain = measure_cold(bench, "load a docker-archive (plain layers)", &[OURS, PODMAN, HASH], |peer| match peer {
+    let peers = bench.peers(&[OURS, PODMAN, HASH], &[PODMAN]);
+    let plain = measure_cold(bench, "load a docker-archive (plain layers)", &peers, |peer| match peer {
         OURS => peaks.seconds(peer, OurStore::new(bench).run(&["load", "-q", "-i", path])),
         PODMAN => peaks.seconds(peer, PodmanStore::new(bench).run(&["load", "-q", "-i", path])),
         _ => seconds(|| hash_file(&archive)),
@@ -24,7 +27,7 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) {
     report.add(&peaks.note(plain.target(PODMAN, 5.0).target(HASH, SLOWEST_PART)));
     let layout = layout(bench);
     let peaks = Peaks::default();
-    let peers = [OURS, SKOPEO, UMOCI, INFLATE];
+    let peers = bench.peers(&[OURS, SKOPEO, UMOCI, INFLATE], &[SKOPEO, UMOCI]);
     let gzip = measure_cold(bench, "load an OCI layout (gzip layers)", &peers, |peer| match peer {
         OURS => peaks.seconds(peer, OurStore::new(bench).run(&["load", "-q", "-i", &layout])),
         SKOPEO => peaks.seconds(peer, PodmanStore::new(bench).run(&["pull", "-q", &layout])),

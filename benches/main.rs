@@ -1,7 +1,7 @@
 //! Benchmarks against the peers: kernel overlayfs, fuse-overlayfs, and for images podman, skopeo and umoci.
 //!
-//! `cargo bench --bench bench -- [--quick] [--json FILE] [QUESTION…]`, and `--render FILE` for the table and the plot of such a file. One
-//! file a question. Every figure is a ratio against a peer measured in the same run, in alternation; what the peers show is compared
+//! `cargo bench --bench bench -- [--quick] [--json FILE] [QUESTION…]`; `--render FILE [DOCUMENT…]` for the tables and the plot of such a
+//! file, and for its tables in documents that have places for them. One file a question. Every figure is a ratio against a peer measured in the same run, in alternation; what the peers show is compared
 //! before it is timed.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints what it measured")]
 
@@ -28,10 +28,16 @@ mod work;
 mod writable;
 
 use harness::{Bench, Report};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A question: its name, and what answers it.
 type Question = (&'static str, fn(&Bench, &mut Report));
+
+/// Of these the peers alone take longer to set up than all the others take when it is to be quick: they have to be asked for then.
+const LONG: [&str; 2] = ["commit", "build"];
+
+/// The argument that cargo adds.
+const CARGOS_OWN: &str = "--bench";
 
 const QUESTIONS: [Question; 8] = [
     ("read-only", read_only::run),
@@ -55,9 +61,11 @@ fn main() {
             "--json" => json = arguments.next().map(PathBuf::from),
             "--render" => {
                 let path = arguments.next().map(PathBuf::from).expect("--render FILE");
-                return harness::render(&path);
+                harness::render(&path);
+                let documents = arguments.filter(|argument| argument != CARGOS_OWN);
+                return documents.for_each(|document| harness::insert(&path, Path::new(&document)));
             }
-            "--bench" => {} // What cargo itself adds.
+            CARGOS_OWN => {}
             name if QUESTIONS.iter().any(|(known, _)| *known == name) => wanted.push(name.to_owned()),
             other => {
                 let names: Vec<&str> = QUESTIONS.iter().map(|(name, _)| *name).collect();
@@ -70,7 +78,9 @@ fn main() {
     let mut report = Report::new(machine::describe(&bench.scene), quick);
     report.print_machine();
     for (name, answer) in QUESTIONS {
-        if wanted.is_empty() || wanted.iter().any(|one| one == name) {
+        let is_asked =
+            if wanted.is_empty() { !quick || !LONG.contains(&name) } else { wanted.iter().any(|one| one == name) };
+        if is_asked {
             println!("\n## {name}\n");
             report.begin(name);
             let begun = std::time::Instant::now();
@@ -83,6 +93,6 @@ fn main() {
         }
     }
     if let Some(path) = json {
-        println!("\nwritten to {}, and beside it a table and a plot", path.display());
+        println!("\nwritten to {}, and beside it tables and a plot", path.display());
     }
 }

@@ -9,10 +9,12 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) {
     load(bench, 1, images[0]);
     load(bench, 200, images[1]);
     bench.scene.layerfs(["load", "-i"]).arg(bench.image.docker_archive()).ok();
-    for (image, milliseconds) in [(images[0], 30.0), (images[2], 30.0), (images[1], 100.0)] {
+    let cases =
+        [(images[0], "one layer", 30.0), (images[2], "the large image", 30.0), (images[1], "200 layers", 100.0)];
+    for (image, what, milliseconds) in cases {
         let reference = format!("{image}:latest");
         let point = bench.scene.dir("mnt/mounting");
-        let row = Row::measure(&format!("mount of {image}"), &[OURS], bench.rounds(15), |_| {
+        let row = Row::measure(&format!("mount of {what}"), &[OURS], bench.rounds(15), |_| {
             let elapsed = seconds(|| {
                 bench.scene.layerfs(["mount", &reference]).arg(&point).ok();
                 std::fs::read_dir(&point).expect("the mount answers");

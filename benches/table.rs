@@ -1,53 +1,128 @@
-//! A report as a Markdown table and as a plot, for README.md.
+//! A report as Markdown tables and as a plot, for README.md and docs/performance.md.
 
+use crate::harness::OURS;
+use crate::peers::{FUSE1, FUSE2, KERNEL, OURS_DIRECTORIES};
 use serde_json::Value;
 use std::fmt::Write as _;
 
-/// The report as Markdown: a table, and below it what it was measured on.
+/// Peers that have a column of their own where they are measured: they show what layerfs shows. All others do one thing or another, and are
+/// told of together.
+const COLUMNS: [&str; 4] = [KERNEL, FUSE2, FUSE1, OURS_DIRECTORIES];
+
+/// The report as Markdown: a table for each question, and below them what it was measured on.
 pub(crate) fn markdown(report: &Value) -> String {
-    let mut text = String::from("| workload | layerfs | peer | peer's time | layerfs is |\n|---|---|---|---|---|\n");
-    for row in rows(report) {
-        for peer in peers(row).iter().filter(|peer| peer.name != crate::harness::OURS) {
-            let Some(ours) = peers(row).iter().find(|peer| peer.name == crate::harness::OURS).map(|ours| ours.seconds)
-            else {
-                continue;
-            };
-            let target = target(row, &peer.name).map_or(String::new(), |ratio| format!(" (goal {ratio}×)"));
-            let workload = row["workload"].as_str().unwrap_or_default();
-            let ratio = peer.seconds / ours;
-            writeln!(
-                text,
-                "| {workload} | {} | {} | {} | {ratio:.2}×{target} |",
-                time(ours),
-                peer.name,
-                time(peer.seconds)
-            )
-            .expect("write to a string");
-        }
+    let mut text = String::new();
+    let mut questions: Vec<&str> = rows(report).iter().filter_map(|row| row["question"].as_str()).collect();
+    questions.dedup();
+    for question in questions {
+        write!(text, "## {question}\n\n{}\n", table(report, question)).expect("write to a string");
     }
-    let machine = &report["machine"];
-    let fact = |name: &str| machine[name].as_str().unwrap_or("unknown").to_owned();
-    let facts = [
-        "kernel",
-        "processor",
-        "threads",
-        "memory",
-        "layerfs",
-        "fuse-overlayfs 2",
-        "fuse-overlayfs 1",
-        "podman",
-        "skopeo",
-        "umoci",
-    ];
-    let facts: Vec<String> = facts.iter().map(|name| format!("{name} {}", fact(name))).collect();
-    let rounds = if report["quick"] == Value::Bool(true) { "make bench-quick" } else { "make bench" };
-    write!(text, "\nMedians of `{rounds}`; {}.\n", facts.join("; ")).expect("write to a string");
+    text + &machine(report)
+}
+
+/// `text` with the tables of the report between its lines `<!-- bench QUESTION: begin -->` and `<!-- bench QUESTION: end -->`, and what it
+/// was measured on where the question is `machine`. What the report does not have stays as it is.
+pub(crate) fn insert(text: &str, report: &Value) -> String {
+    let mut result = String::new();
+    let mut lines = text.split_inclusive('\n');
+    while let Some(line) = lines.next() {
+        result.push_str(line);
+        let question = line.trim().strip_prefix("<!-- bench ").and_then(|rest| rest.strip_suffix(": begin -->"));
+        let Some(question) = question else { continue };
+        let end = format!("<!-- bench {question}: end -->");
+        let kept: String = lines.by_ref().take_while(|line| line.trim() != end).collect();
+        let new = if question == "machine" { machine(report) } else { table(report, question) };
+        let is_known = question == "machine" || rows(report).iter().any(|row| row["question"] == question);
+        writeln!(result, "{}{end}", if is_known { new } else { kept }).expect("write to a string");
+    }
+    result
+}
+
+/// A question's rows. Where peers have columns, their figures are ratios; a goal that was missed is bold.
+fn table(report: &Value, question: &str) -> String {
+    let rows: Vec<&Value> = rows(report).iter().filter(|row| row["question"] == question).collect();
+    let measured = |name: &&&str| rows.iter().any(|row| peers(row).iter().any(|peer| peer.name == **name));
+    let columns: Vec<&str> = COLUMNS.iter().filter(measured).copied().collect();
+    let are_there_others = rows.iter().any(|row| others(row).next().is_some());
+    let mut notes: Vec<&str> =
+        rows.iter().filter_map(|row| row["notes"].as_object()).flatten().map(|(name, _)| name.as_str()).collect();
+    notes.sort_unstable();
+    notes.dedup();
+    let mut header = vec!["workload".to_owned(), OURS.to_owned()];
+    header.extend(columns.iter().map(|name| {
+        let has_goal = rows.iter().any(|row| target(row, name).is_some());
+        format!("× {name}{}", if has_goal { " (goal)" } else { "" })
+    }));
+    header.extend(are_there_others.then(|| "peers, × (goal)".to_owned()));
+    header.extend(notes.iter().map(|name| (*name).to_owned()));
+    let mut text = format!("| {} |\n|{}\n", header.join(" | "), "---|".repeat(header.len()));
+    for row in rows {
+        let peers = peers(row);
+        let Some(ours) = peers.iter().find(|peer| peer.name == OURS) else { continue };
+        let workload = row["workload"].as_str().unwrap_or_default();
+        let workload = workload.strip_prefix(question).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(workload);
+        let mut cells = vec![workload.to_owned(), range(ours)];
+        cells.extend(columns.iter().map(|name| {
+            peers.iter().find(|peer| peer.name == *name).map_or(String::new(), |peer| ratio(row, peer, ours))
+        }));
+        if are_there_others {
+            let told =
+                others(row).map(|peer| format!("{} {}: {}", peer.name, time(peer.median), ratio(row, &peer, ours)));
+            cells.push(told.collect::<Vec<_>>().join("; "));
+        }
+        cells.extend(notes.iter().map(|name| note(&row["notes"][*name])));
+        writeln!(text, "| {} |", cells.join(" | ")).expect("write to a string");
+    }
     text
+}
+
+/// How often `ours` fits into the time of a peer, with the goal.
+fn ratio(row: &Value, peer: &Peer, ours: &Peer) -> String {
+    let ratio = peer.median / ours.median;
+    let digits = if ratio >= 100.0 { 0 } else { usize::from(ratio < 10.0) + 1 };
+    let goal = target(row, &peer.name);
+    let shown_goal = goal.map_or(String::new(), |goal| format!(" ({})", (goal * 100.0).round() / 100.0));
+    let text = format!("{ratio:.digits$}×{shown_goal}");
+    if goal.is_some_and(|goal| ratio < goal) { format!("**{text}**") } else { text }
+}
+
+/// A further figure; of several peers each with its name.
+fn note(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::Object(of_peers) => {
+            of_peers.iter().map(|(peer, value)| format!("{peer} {value}")).collect::<Vec<_>>().join(", ")
+        }
+        Value::Number(number) => number.as_f64().map_or_else(|| number.to_string(), |number| number.to_string()),
+        other => other.to_string(),
+    }
+}
+
+/// What it was measured on, in a line.
+fn machine(report: &Value) -> String {
+    let facts: Vec<String> = report["machine"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name, value.as_str().unwrap_or_default()))
+        // A version begins with the name of its program.
+        .map(|(name, value)| {
+            if value.starts_with(name.trim_end_matches([' ', '1', '2'])) {
+                value.to_owned()
+            } else {
+                format!("{name} {value}")
+            }
+        })
+        .collect();
+    let command = if report["quick"] == Value::Bool(true) { "make bench-quick" } else { "make bench" };
+    format!("`{command}`, medians with the least and the most in brackets; {}.\n", facts.join("; "))
 }
 
 struct Peer {
     name: String,
-    seconds: f64,
+    median: f64,
+    least: f64,
+    most: f64,
 }
 
 fn rows(report: &Value) -> &[Value] {
@@ -57,9 +132,17 @@ fn rows(report: &Value) -> &[Value] {
 fn peers(row: &Value) -> Vec<Peer> {
     let all = row["peers"].as_array().map_or(&[] as &[Value], Vec::as_slice);
     let read = |peer: &Value| {
-        Some(Peer { name: peer["peer"].as_str()?.to_owned(), seconds: peer["median_seconds"].as_f64()? })
+        let seconds = || peer["seconds"].as_array().into_iter().flatten().filter_map(Value::as_f64);
+        let median = peer["median_seconds"].as_f64()?;
+        let (least, most) = (seconds().fold(median, f64::min), seconds().fold(median, f64::max));
+        Some(Peer { name: peer["peer"].as_str()?.to_owned(), median, least, most })
     };
     all.iter().filter_map(read).collect()
+}
+
+/// The peers without a column.
+fn others(row: &Value) -> impl Iterator<Item = Peer> {
+    peers(row).into_iter().filter(|peer| peer.name != OURS && !COLUMNS.contains(&peer.name.as_str()))
 }
 
 fn target(row: &Value, peer: &str) -> Option<f64> {
@@ -68,15 +151,28 @@ fn target(row: &Value, peer: &str) -> Option<f64> {
 }
 
 fn time(seconds: f64) -> String {
-    if seconds >= 1.0 { format!("{seconds:.2} s") } else { format!("{:.1} ms", seconds * 1e3) }
+    let (value, unit) = if seconds >= 1.0 { (seconds, "s") } else { (seconds * 1e3, "ms") };
+    format!("{} {unit}", digits(value))
+}
+
+/// A median with the least and the most, in the unit of the median.
+fn range(peer: &Peer) -> String {
+    let factor = if peer.median >= 1.0 { 1.0 } else { 1e3 };
+    format!("{} [{}–{}]", time(peer.median), digits(peer.least * factor), digits(peer.most * factor))
+}
+
+/// Two decimals below 10, one below 20, none above.
+fn digits(value: f64) -> String {
+    let decimals = if value < 10.0 { 2 } else { usize::from(value < 20.0) };
+    format!("{value:.decimals$}")
 }
 
 /// Peers with a colour of their own; all others, the programs for images, share the last.
 const COLOURS: [(&str, &str); 5] = [
-    ("kernel overlayfs", "#4a5a6a"),
-    ("fuse-overlayfs 2.0", "#c8553d"),
-    ("fuse-overlayfs 1.x", "#e8a090"),
-    ("layerfs overlay", "#7cc4a8"),
+    (KERNEL, "#4a5a6a"),
+    (FUSE2, "#c8553d"),
+    (FUSE1, "#e8a090"),
+    (OURS_DIRECTORIES, "#7cc4a8"),
     ("other programs", "#8a6fb0"),
 ];
 /// Where the axis begins, in pixels, how long a factor of ten is, and how high a row.
@@ -101,14 +197,14 @@ pub(crate) fn svg(report: &Value) -> String {
     let mut top = 48;
     for row in rows(report) {
         let peers = peers(row);
-        let Some(ours) = peers.iter().find(|peer| peer.name == crate::harness::OURS).filter(|_| peers.len() > 1) else {
+        let Some(ours) = peers.iter().find(|peer| peer.name == OURS).filter(|_| peers.len() > 1) else {
             continue;
         };
         let title = escape(row["workload"].as_str().unwrap_or_default());
         writeln!(body, "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{title}</text>", AXIS - 8.0, top + 4)
             .expect("write to a string");
         for peer in peers.iter().filter(|peer| peer.name != ours.name) {
-            let (ratio, colour) = (peer.seconds / ours.seconds, colour(&peer.name));
+            let (ratio, colour) = (peer.median / ours.median, colour(&peer.name));
             if let Some(goal) = target(row, &peer.name) {
                 let x = position(goal);
                 writeln!(body, "<path d=\"M{x:.1} {}v12\" stroke=\"{colour}\" stroke-width=\"2\"/>", top - 6)

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const NAMES: [&str; 3] = [OURS, KERNEL, FUSE2];
 /// Files of the rows about names.
 const FILES: usize = 2000;
-/// Every peer is the first once: what it brings to the page cache of the lower layers is there for the others.
-const ROUNDS: usize = NAMES.len();
+/// Every peer is the first as often as the others: what it brings to the page cache of the lower layers is there for those.
+const ROUNDS: usize = 2 * NAMES.len();
 /// Random writes of 4 KiB.
 const WRITES: u64 = 20_000;
 /// The tree of the warm and cold rows, in the lower layers.
@@ -104,7 +104,7 @@ fn row<R, S>(
     prepare: impl Fn(&Path) -> R,
     run: impl Fn(&Path) -> S,
 ) -> Row {
-    Row::measure(workload, &NAMES, bench.rounds(2 * ROUNDS).at_least(ROUNDS), |name| {
+    Row::measure(workload, &NAMES, bench.rounds(ROUNDS), |name| {
         let peer = mounted(bench, lower, known(name), options);
         drop(prepare(&peer.point));
         let elapsed = seconds(|| run(&peer.point));

@@ -177,6 +177,52 @@ fn a_new_file_costs_each_request_once() {
     mount.unmount().ok();
 }
 
+/// Made, written and closed where nothing has changed since the directory was looked at: four requests. The fifth above is what the next
+/// path through the directory costs.
+#[test]
+fn the_first_file_of_a_directory_costs_four_requests() {
+    let Some(scene) = Scene::begin(&[Need::Root, Need::Fuse]) else { return };
+    let options = ["lower", "upper", "work"].map(|part| format!("{part}dir={}", scene.dir(part).display())).join(",");
+    let mount = scene.mount(["overlay", "-o", &options], "mnt");
+    fs::write(mount.join("first"), "what is asked once is asked for this").expect("write");
+    let directories: Vec<_> = (0..100).map(|at| mount.join(format!("{at}"))).collect();
+    for directory in &directories {
+        fs::create_dir(directory).expect("mkdir");
+    }
+    fs::symlink_metadata(mount.path()).expect("stat");
+    let mut new = requests_of(&scene, mount.path(), || {
+        for directory in &directories {
+            fs::write(directory.join("file"), [b'x'; 4096]).expect("write");
+        }
+    });
+    let times = new.remove("setattr").unwrap_or(0);
+    assert!(times <= 100, "{times} times handed over for 100 new files");
+    let total: u64 = new.values().sum();
+    assert!(total <= 401, "{new:?}");
+    mount.unmount().ok();
+}
+
+/// That a new directory is empty need not be read from it.
+#[test]
+fn a_new_directory_is_not_read() {
+    let Some(scene) = Scene::begin(&[Need::Root, Need::Fuse, Need::Program("strace")]) else { return };
+    let options = ["lower", "upper", "work"].map(|part| format!("{part}dir={}", scene.dir(part).display())).join(",");
+    fs::create_dir(scene.path("lower/merged")).expect("mkdir");
+    let mount = scene.mount(["overlay", "-o", &options], "mnt");
+    fs::write(mount.join("merged/copied-up"), "x").expect("write");
+    let calls = system_calls(&scene, server(&scene, mount.path()), || {
+        for at in 0..100 {
+            let directory = mount.join(format!("merged/{at}"));
+            fs::create_dir(&directory).expect("mkdir");
+            fs::write(directory.join("file"), "x").expect("write");
+        }
+    });
+    assert_eq!(calls.get("mkdirat"), Some(&100), "{calls:?}");
+    assert_eq!(calls.get("getdents64"), None, "{calls:?}");
+    assert_eq!(fs::read_dir(mount.join("merged/99")).expect("list").count(), 1);
+    mount.unmount().ok();
+}
+
 #[test]
 fn a_cached_file_of_a_writable_mount_costs_no_request() {
     let Some(scene) = Scene::begin(&[Need::Root, Need::Fuse]) else { return };

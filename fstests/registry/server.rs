@@ -62,7 +62,7 @@ impl Registry {
     fn configuration(scene: &Scene, port: u16, protection: &Protection) -> String {
         let data = scene.path(format!("registry-{port}"));
         let mut text = format!(
-            "version: 0.1\nlog: {{accesslog: {{disabled: true}}, level: error}}\n\
+            "version: 0.1\nlog: {{accesslog: {{disabled: true}}, level: fatal}}\n\
              storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
              http:\n  addr: 127.0.0.1:{port}\n",
             data.display()

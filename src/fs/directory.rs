@@ -29,6 +29,11 @@ impl LiveDirectory {
         Self { parent, made, listing: RwLock::new(None), generation }
     }
 
+    /// A directory that was made a moment ago, in the upper: its names are known, since there are none.
+    fn new_and_empty(parent: Ino, directory: Directory) -> Self {
+        Self { listing: RwLock::new(Some(Listing::default())), ..Self::new(parent, directory, 0) }
+    }
+
     /// The generation of what it shows of lower layers.
     pub(super) fn generation(&self) -> u8 {
         self.generation
@@ -117,9 +122,9 @@ impl Directories {
         self.shard(ino).read().get(&ino).map(Arc::clone)
     }
 
-    /// Remembers a new directory, which is only in the upper.
-    pub(super) fn insert(&self, ino: Ino, parent: Ino, directory: Directory) {
-        self.shard(ino).write().insert(ino, Arc::new(LiveDirectory::new(parent, directory, 0)));
+    /// Remembers a directory that was made a moment ago, in the upper.
+    pub(super) fn insert_new(&self, ino: Ino, parent: Ino, directory: Directory) {
+        self.shard(ino).write().insert(ino, Arc::new(LiveDirectory::new_and_empty(parent, directory)));
     }
 
     /// Forgets the directory `ino`.

@@ -38,7 +38,7 @@ impl LayerFs {
         let source = Source { layer: LayerIndex::UPPER, ino: created.ino };
         let ino = Ino::of(source);
         if kind.is_directory() {
-            self.directories.insert(ino, parent, Directory { sources: [source].into(), metadata: source });
+            self.directories.insert_new(ino, parent, Directory { sources: [source].into(), metadata: source });
         }
         self.data_elsewhere.write().remove(&ino);
         directory.update(|listing| listing.insert(name, ino, kind));
