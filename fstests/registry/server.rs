@@ -3,7 +3,7 @@
 use crate::support::Scene;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// How a registry is protected.
@@ -22,6 +22,8 @@ pub(crate) struct Protection {
 pub(crate) struct Registry {
     child: Child,
     port: u16,
+    /// What it says; shown when the test fails.
+    log: PathBuf,
 }
 
 impl Registry {
@@ -45,13 +47,17 @@ impl Registry {
         let port = free_port();
         let config = scene.path(format!("registry-{port}.yml"));
         std::fs::write(&config, Self::configuration(scene, port, protection)).expect("a configuration");
-        let mut child = scene.run("docker-registry").args(["serve"]).arg(&config).spawn();
+        let log = config.with_extension("log");
+        let mut command = scene.run("docker-registry").args(["serve"]).arg(&config).command();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).expect("a log"));
+        let mut child = command.spawn().expect("docker-registry");
         let deadline = Instant::now() + Duration::from_secs(20);
         while Instant::now() < deadline {
             if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Some(Self { child, port });
+                return Some(Self { child, port, log });
             }
             if child.try_wait().expect("wait for docker-registry").is_some() {
+                eprintln!("{}", std::fs::read_to_string(&log).unwrap_or_default());
                 return None;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -62,7 +68,7 @@ impl Registry {
     fn configuration(scene: &Scene, port: u16, protection: &Protection) -> String {
         let data = scene.path(format!("registry-{port}"));
         let mut text = format!(
-            "version: 0.1\nlog: {{accesslog: {{disabled: true}}, level: fatal}}\n\
+            "version: 0.1\nlog: {{accesslog: {{disabled: true}}, level: error}}\n\
              storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
              http:\n  addr: 127.0.0.1:{port}\n",
             data.display()
@@ -99,6 +105,9 @@ impl Drop for Registry {
         // It may have ended by itself, which is as good.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", std::fs::read_to_string(&self.log).unwrap_or_default());
+        }
     }
 }
 
