@@ -202,6 +202,33 @@ fn the_first_file_of_a_directory_costs_four_requests() {
     mount.unmount().ok();
 }
 
+/// A few names of a large directory are looked for where they are, as the kernel does it; whoever wants many is served from a listing.
+#[test]
+fn a_name_of_a_large_directory_does_not_cost_a_listing() {
+    let Some(scene) = Scene::begin(&[Need::Root, Need::Fuse, Need::Program("strace")]) else { return };
+    let options = ["lower", "upper", "work"].map(|part| format!("{part}dir={}", scene.dir(part).display())).join(",");
+    fs::create_dir(scene.path("lower/large")).expect("mkdir");
+    for at in 0..5000 {
+        fs::write(scene.path(format!("lower/large/a-file-of-this-number-{at}")), "x").expect("write");
+    }
+    let mount = scene.mount(["overlay", "-o", &options], "mnt");
+    let large = mount.join("large");
+    let stat = |at: usize| {
+        let length = fs::symlink_metadata(large.join(format!("a-file-of-this-number-{at}"))).map(|stat| stat.len());
+        assert_eq!(length.ok(), (at < 5000).then_some(1), "{at}");
+    };
+    let calls = system_calls(&scene, server(&scene, mount.path()), || {
+        (4990..5010).for_each(stat);
+        fs::write(large.join("new"), "x").expect("write");
+        fs::remove_file(large.join("a-file-of-this-number-3")).expect("unlink");
+    });
+    assert_eq!(calls.get("getdents64"), None, "{calls:?}");
+    let calls = system_calls(&scene, server(&scene, mount.path()), || (0..5000).filter(|at| *at != 3).for_each(stat));
+    assert!(calls.get("getdents64").is_some_and(|count| *count < 50), "{calls:?}");
+    assert_eq!(fs::read_dir(&large).expect("list").count(), 5000);
+    mount.unmount().ok();
+}
+
 /// That a new directory is empty need not be read from it.
 #[test]
 fn a_new_directory_is_not_read() {
@@ -210,6 +237,10 @@ fn a_new_directory_is_not_read() {
     fs::create_dir(scene.path("lower/merged")).expect("mkdir");
     let mount = scene.mount(["overlay", "-o", &options], "mnt");
     fs::write(mount.join("merged/copied-up"), "x").expect("write");
+    // So that what is in the one above is known.
+    for at in 0..10 {
+        fs::symlink_metadata(mount.join(format!("merged/nothing-{at}"))).expect_err("nothing is there");
+    }
     let calls = system_calls(&scene, server(&scene, mount.path()), || {
         for at in 0..100 {
             let directory = mount.join(format!("merged/{at}"));

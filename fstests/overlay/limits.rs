@@ -84,6 +84,10 @@ fn rule_27_an_upper_that_fails_is_an_error_of_each_request() {
     let changes = disk(&scene, "changes");
     let at = mount_over(&scene, &scene.path("lower"), &changes);
     fs::write(at.join("new"), "new").expect("a new file");
+    // What has been seen is shown further on.
+    for (directory, count) in [("", 2), ("d", 1)] {
+        assert_eq!(fs::read_dir(at.join(directory)).expect("a directory").count(), count);
+    }
     shut_down(&changes);
     let failing = [
         "echo x >other",
@@ -131,6 +135,7 @@ fn rule_27_directories_that_vanish_are_errors() {
     let at = mount_over(&scene, &plain[0], &plain[1]);
     fs::create_dir(at.join("dir")).expect("a directory");
     fs::write(at.join("dir/file"), "new").expect("a file");
+    assert_eq!(fs::read(at.join("one")).expect("a lower file"), b"low");
     fs::remove_dir_all(plain[1].join("upper/dir")).expect("remove a directory of the upper");
     fs::remove_dir_all(plain[1].join("work/layerfs")).expect("remove the workdir");
     fs::remove_file(plain[0].join("one")).expect("remove a lower file");

@@ -2,14 +2,19 @@
 
 use super::FsResult;
 use crate::model::FileKind;
-use crate::union::{Directory, Ino, Listing};
-use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
+use crate::union::{Directory, Ino, Listing, Source};
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Enough that two threads seldom meet, few enough to cost nothing.
 const SHARDS: usize = 16;
+
+/// So many names of a directory are looked for one by one before all of them are read: about what reading a small directory costs.
+const FEW: usize = 4;
+/// Bytes of a directory that take as long to read as one name to be looked for in it; of so few the smallest one has.
+const BYTES_FOR_A_NAME: u64 = 4096;
 
 /// A directory that the kernel knows, and its names once they have been asked for.
 #[derive(Debug)]
@@ -19,14 +24,26 @@ pub(super) struct LiveDirectory {
     /// What it is made of. Changes when it is copied up.
     made: RwLock<Arc<Directory>>,
     listing: RwLock<Option<Listing>>,
+    /// What was looked for while there was no listing; nothing once there is one.
+    singly: Mutex<Option<Box<Singly>>>,
     /// That of what it shows of lower layers ([`Ino::in_generation`]).
     generation: u8,
+}
+
+/// Names that were looked for one by one.
+#[derive(Debug, Default)]
+struct Singly {
+    looks: usize,
+    /// How many are worth it; none until [`FEW`] have been looked for.
+    worth: Option<usize>,
+    /// What was found.
+    found: HashMap<Box<[u8]>, Ino>,
 }
 
 impl LiveDirectory {
     fn new(parent: Ino, directory: Directory, generation: u8) -> Self {
         let (parent, made) = (AtomicU64::new(parent.0), RwLock::new(Arc::new(directory)));
-        Self { parent, made, listing: RwLock::new(None), generation }
+        Self { parent, made, listing: RwLock::new(None), singly: Mutex::default(), generation }
     }
 
     /// A directory that was made a moment ago, in the upper: its names are known, since there are none.
@@ -75,6 +92,45 @@ impl LiveDirectory {
         });
     }
 
+    /// Whether a name is better looked for alone than in the listing, which then has to be made: it has been neither asked for nor have
+    /// so many names been looked for that it had paid. `bytes` tells how large a directory of a layer is.
+    pub(super) fn takes_a_single_look(&self, bytes: impl Fn(Source) -> u64) -> bool {
+        if self.listing.read().is_some() {
+            return false;
+        }
+        let mut singly = self.singly.lock();
+        let singly = singly.get_or_insert_default();
+        if singly.looks >= FEW {
+            let worth = || {
+                let made = self.made();
+                let blocks = made.sources.iter().map(|source| (bytes(*source) / BYTES_FOR_A_NAME).saturating_sub(1));
+                // A name is looked for in each of them.
+                FEW + blocks.sum::<u64>() as usize / made.sources.len().max(1)
+            };
+            if singly.looks >= *singly.worth.get_or_insert_with(worth) {
+                return false;
+            }
+        }
+        singly.looks += 1;
+        true
+    }
+
+    /// `name` was looked for alone, and is `ino`.
+    pub(super) fn found_singly(&self, name: &[u8], ino: Ino) {
+        if let Some(singly) = &mut *self.singly.lock() {
+            singly.found.insert(name.into(), ino);
+        }
+    }
+
+    /// The names of which is known where they lie: all when they are merged, else those looked for one by one.
+    pub(super) fn known_names(&self, mut visit: impl FnMut(&[u8], Ino)) {
+        if let Some(listing) = &*self.listing.read() {
+            return listing.iter().for_each(|listed| visit(listed.name, listed.ino));
+        }
+        let singly = self.singly.lock();
+        singly.iter().flat_map(|singly| &singly.found).for_each(|(name, ino)| visit(name, *ino));
+    }
+
     /// The merged names; whoever asks first makes them with `merge`.
     pub(super) fn listing(
         &self,
@@ -88,6 +144,7 @@ impl LiveDirectory {
             let mut listing = self.listing.write();
             if listing.is_none() {
                 *listing = Some(merge(&self.made())?);
+                *self.singly.lock() = None;
             }
         }
     }

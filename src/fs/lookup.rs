@@ -1,7 +1,7 @@
 //! From names to numbers, and from numbers to objects.
 
 use super::directory::LiveDirectory;
-use super::writable::Writable;
+use super::writable::{Writable, upper_of};
 use super::{Attr, FsError, FsResult, LayerFs};
 use crate::model::{FileKind, NAME_MAX};
 use crate::union::{Ino, Layer, LayerError, LayerIndex, Listing, Node, Source};
@@ -86,6 +86,37 @@ impl LayerFs {
         })
     }
 
+    /// What is called `name` in a directory: looked for alone while that costs less than merging all names, else in the listing.
+    pub(super) fn named(&self, directory: &LiveDirectory, name: &[u8]) -> FsResult<Option<(Ino, FileKind)>> {
+        if self.takes_a_single_look(directory)?
+            // What is wrong with an entry is told to whoever looks at it more closely: its name is listed.
+            && let Ok(found) = self.stack.child(&directory.made().sources, name)
+        {
+            let found = found.and_then(|node| Some((node.ino()?, node.kind())));
+            if let (Some((ino, _)), true) = (found, self.is_writable()) {
+                directory.found_singly(name, ino);
+            }
+            return Ok(found);
+        }
+        Ok(self.listing(directory)?.get(name).map(|listed| (listed.ino, listed.kind)))
+    }
+
+    /// Whether a name of the directory can be looked for alone, and is worth it. Not where its entries have other numbers than their
+    /// layers give them: the listing knows these.
+    fn takes_a_single_look(&self, directory: &LiveDirectory) -> FsResult<bool> {
+        if directory.generation() != 0 || !directory.takes_a_single_look(|source| self.bytes_of(source)) {
+            return Ok(false);
+        }
+        match (&self.writable, upper_of(&directory.made().sources)) {
+            (Some(writable), Some(dir)) => Ok(!writable.upper.is_impure(dir)?),
+            _ => Ok(true),
+        }
+    }
+
+    fn bytes_of(&self, source: Source) -> u64 {
+        self.layer(source).and_then(|layer| Ok(layer.meta(source.ino)?.blocks * 512)).unwrap_or(0)
+    }
+
     /// The kernel drops `lookups` of its references to `ino`. Nothing is kept for objects of images, and their directories
     /// stay; in a writable filesystem what was unlinked goes now.
     pub fn forget(&self, ino: Ino, lookups: u64) {
@@ -133,25 +164,21 @@ impl LayerFs {
     fn drop_places(&self, writable: &Writable, directory: &LiveDirectory) -> usize {
         let made = directory.made();
         let mut entries = 0;
-        directory.update(|listing| {
-            for listed in listing.iter() {
-                entries += 1;
-                let Some(source) = listed.ino.source().filter(|source| source.layer != LayerIndex::UPPER) else {
-                    continue;
-                };
-                // It may be known by another of its numbers.
-                if listed.ino.generation() != 0 || writable.claims.read().any_generation() {
-                    continue;
-                }
-                let nodes = writable.nodes.lock();
-                if nodes.is_known(listed.ino) {
-                    continue;
-                }
-                self.data_elsewhere.write().remove(&listed.ino);
-                let dir = made.sources.iter().find(|one| one.layer == source.layer);
-                if let (Some(dir), Ok(layer)) = (dir, self.layer(source)) {
-                    layer.forget(source.ino, dir.ino, listed.name);
-                }
+        directory.known_names(|name, ino| {
+            entries += 1;
+            let Some(source) = ino.source().filter(|source| source.layer != LayerIndex::UPPER) else { return };
+            // It may be known by another of its numbers.
+            if ino.generation() != 0 || writable.claims.read().any_generation() {
+                return;
+            }
+            let nodes = writable.nodes.lock();
+            if nodes.is_known(ino) {
+                return;
+            }
+            self.data_elsewhere.write().remove(&ino);
+            let dir = made.sources.iter().find(|one| one.layer == source.layer);
+            if let (Some(dir), Ok(layer)) = (dir, self.layer(source)) {
+                layer.forget(source.ino, dir.ino, name);
             }
         });
         entries

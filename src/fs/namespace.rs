@@ -196,8 +196,7 @@ impl LayerFs {
 
     /// What the union shows under `name`.
     pub(super) fn find(&self, directory: &LiveDirectory, name: &[u8]) -> FsResult<Option<(Ino, FileKind)>> {
-        let found = self.listing(directory)?.get(name).map(|listed| (listed.ino, listed.kind));
-        let Some((ino, kind)) = found else { return Ok(None) };
+        let Some((ino, kind)) = self.named(directory, name)? else { return Ok(None) };
         match self.displaced(directory, name, ino)? {
             None => Ok(Some((ino, kind))),
             Some(other) => {
