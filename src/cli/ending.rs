@@ -77,31 +77,32 @@ impl Command {
 /// The command of `container`; none when nobody has that, or it is mounted. Whoever is about to run it, or to let go of it after a command
 /// has ended, is waited for.
 pub(super) fn settled(container: &Container) -> anyhow::Result<Option<Command>> {
-    let until = Instant::now() + LAST_PATIENCE;
-    loop {
+    patiently(container, || {
         if let Some(command) = Command::of(container)? {
-            return Ok(Some(command));
+            return Ok(Some(Some(command)));
         }
-        if !container.is_mounted()? || Registry::open()?.mount_of(&container.dir)?.is_some() {
-            return Ok(None);
-        }
-        if Instant::now() > until {
-            return Err(container.busy().into());
-        }
-        std::thread::sleep(LOOK);
-    }
+        let is_settled = !container.is_mounted()? || Registry::open()?.mount_of(&container.dir)?.is_some();
+        Ok(is_settled.then_some(None))
+    })
 }
 
 /// Waits until whoever ran `container` has let go of it; `--rm` takes it away before.
 pub(super) fn wait_until_let_go(container: &Container) -> anyhow::Result<()> {
+    patiently(container, || Ok((!container.is_mounted()?).then_some(())))
+}
+
+/// Looks until something is found; a container of which nothing is found in time is busy.
+fn patiently<T>(container: &Container, look: impl Fn() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
     let until = Instant::now() + LAST_PATIENCE;
-    while container.is_mounted()? {
+    loop {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
         if Instant::now() > until {
             return Err(container.busy().into());
         }
         std::thread::sleep(LOOK);
     }
-    Ok(())
 }
 
 /// Ends whatever uses `container`: kills its command, takes its mount away.

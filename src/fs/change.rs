@@ -3,15 +3,11 @@
 use super::copy_up::{Want, may_wait};
 use super::{Attr, FsError, FsResult, LayerFs};
 use crate::layer::upper::{Changes, SetTime, Upper, XattrMode};
-use crate::model::{FileKind, Meta, Timestamp};
+use crate::model::{FileKind, Meta, Timestamp, acl};
 use crate::sys::Caller;
 use crate::union::{Ino, LocalIno};
 use rustix::fs::FallocateFlags;
 use std::time::Duration;
-
-const ACLS: &[u8] = b"system.posix_acl_";
-const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
-const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 /// The clock of files advances in ticks, of 10 ms at the most (`CONFIG_HZ`).
 const A_TICK: Duration = Duration::from_millis(10);
@@ -111,7 +107,7 @@ impl LayerFs {
         let _shared = writable.stripes.read(ino);
         writable.upper.set_xattr(local, name, value, mode)?;
         match unprivileged {
-            Some(caller) if name == ACCESS_ACL => Ok(writable.upper.drop_setgid(local, caller)?),
+            Some(caller) if name == acl::ACCESS.as_bytes() => Ok(writable.upper.drop_setgid(local, caller)?),
             _ => Ok(()),
         }
     }
@@ -122,8 +118,8 @@ impl LayerFs {
         if writable.upper.refuses_xattr(name) {
             return Err(FsError::NotSupported);
         }
-        let is_acl = name.starts_with(ACLS);
-        let is_inherited_by_none = name == DEFAULT_ACL && self.directories.get(ino).is_none();
+        let is_acl = acl::is_acl(name);
+        let is_inherited_by_none = name == acl::DEFAULT.as_bytes() && self.directories.get(ino).is_none();
         match self.getxattr(ino, name) {
             // File systems remove an ACL that is not there like one that is; overlayfs asks for it where only lower layers have the object.
             Err(FsError::NoXattr) if is_acl && (is_inherited_by_none || self.upper_local(writable, ino).is_ok()) => {

@@ -1,11 +1,12 @@
 //! Extended attributes.
 
 use super::{FsError, FsResult, LayerFs};
+use crate::model::acl;
 use crate::union::Ino;
 use std::borrow::Cow;
 
 /// What file systems of Linux know; of the system's own only ACLs.
-const NAMESPACES: [&[u8]; 4] = [b"user.", TRUSTED, b"security.", b"system.posix_acl_"];
+const NAMESPACES: [&[u8]; 4] = [b"user.", TRUSTED, b"security.", acl::PREFIX.as_bytes()];
 const TRUSTED: &[u8] = b"trusted.";
 
 impl LayerFs {

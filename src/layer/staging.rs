@@ -7,7 +7,8 @@
 
 use super::dir::Object;
 use super::dir::object::is_whiteout;
-use crate::sys::{chmod_no_follow, read_names, xattr_at};
+use crate::model::acl;
+use crate::sys::{chmod_no_follow, read_names, remove_tree_at, xattr_at};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::io;
@@ -16,9 +17,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-/// ACLs of a directory, its own and the one for what is made in it.
-const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
 
 /// Why a workdir cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -71,13 +69,15 @@ impl Staging {
         let base = open_directory(work_fd, "layerfs").map_err(failed("make its directories"))?;
         let index = open_directory(&base, "index").map_err(failed("make its directories"))?;
         let stage = open_directory(&base, "stage").map_err(failed("make its directories"))?;
-        empty(&Arc::new(stage)).map_err(failed("remove what an earlier mount left"))?;
-        let stage = open_directory(&base, "stage").map_err(failed("make its directories"))?;
+        let stage = Arc::new(stage);
+        for (name, _) in names(&stage).map_err(failed("remove what an earlier mount left"))? {
+            remove_tree_at(stage.as_fd(), &name).map_err(failed("remove what an earlier mount left"))?;
+        }
         let whiteout = Object::new(&Arc::new(base), b"whiteout");
         remove_unless_whiteout(&whiteout).map_err(failed("remove what an earlier mount left"))?;
         Ok(Self {
             base: work.join("layerfs"),
-            stage: Arc::new(stage),
+            stage,
             index: Arc::new(index),
             whiteout,
             next: AtomicU64::new(1),
@@ -116,8 +116,7 @@ impl Staging {
 fn remove_unless_whiteout(object: &Object) -> io::Result<()> {
     match object.stat() {
         Ok(stat) if is_whiteout(&stat) => Ok(()),
-        Ok(stat) if stat.st_mode & libc::S_IFMT == libc::S_IFDIR => remove_tree(object),
-        Ok(_) => Ok(rustix::fs::unlinkat(&object.dir, &*object.name, AtFlags::empty())?),
+        Ok(_) => remove_tree_at(object.dir(), &object.name),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         Err(error) => Err(error),
     }
@@ -154,16 +153,15 @@ fn check_one_filesystem(work: &OwnedFd, upper: &OwnedFd, at: &Path, from: &Path)
     }
 }
 
-/// Opens the directory `name` in `parent`, made when missing; a symlink there is an error.
-/// Opens the directory `name`, making it if need be. What is made in it gets nothing from it: neither the ACL nor the group that the
+/// Opens the directory `name` in `parent`, made when missing; a symlink there is an error. What is made in it gets nothing from it: neither the ACL nor the group that the
 /// workdir may have for what is made below (`ovl_workdir_create` in fs/overlayfs/super.c).
 fn open_directory(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error.into()),
     }
-    for acl in ACLS {
-        match xattr_at::remove(parent.as_fd(), name.as_bytes(), acl) {
+    for acl in [acl::ACCESS, acl::DEFAULT] {
+        match xattr_at::remove(parent.as_fd(), name.as_bytes(), acl.as_bytes()) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
             Err(error) => return Err(error.into()),
         }
@@ -174,29 +172,6 @@ fn open_directory(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
-}
-
-/// Removes everything in the directory. Goes down by single components, with a descriptor a level, and never follows a symlink.
-pub fn empty(dir: &Arc<OwnedFd>) -> io::Result<()> {
-    for (name, kind) in names(dir)? {
-        let object = Object::new(dir, &name);
-        if kind == FileType::Directory || kind == FileType::Unknown && is_directory(&object)? {
-            remove_tree(&object)?;
-        } else {
-            rustix::fs::unlinkat(dir, &*name, AtFlags::empty())?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes the directory and everything in it.
-pub fn remove_tree(object: &Object) -> io::Result<()> {
-    empty(&Arc::new(object.open(OFlags::PATH | OFlags::DIRECTORY)?))?;
-    Ok(rustix::fs::unlinkat(&object.dir, &*object.name, AtFlags::REMOVEDIR)?)
-}
-
-fn is_directory(object: &Object) -> io::Result<bool> {
-    Ok(object.stat()?.st_mode & libc::S_IFMT == libc::S_IFDIR)
 }
 
 /// The raw names in a directory.

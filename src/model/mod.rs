@@ -2,6 +2,7 @@
 //!
 //! Owns the types that every other module speaks in. Must not know I/O, layers or protocols.
 
+pub mod acl;
 mod meta;
 mod name;
 mod path;

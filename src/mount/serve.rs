@@ -5,6 +5,7 @@ use super::registry::absolute;
 use super::{MountError, MountOptions, MountRecord, Registry, background, control, tuning};
 use crate::fs::LayerFs;
 use crate::fuse::{Server, ServerOptions};
+use crate::model::acl;
 use crate::sys::{SignalSet, mount_lines};
 use log::{info, warn};
 use std::io;
@@ -15,9 +16,6 @@ use std::time::{Duration, SystemTime};
 
 /// The longest source that is shown: `/proc/mounts` gives a line no more than a page.
 const MAX_SOURCE: usize = 1024;
-
-/// What POSIX ACLs are called. Without any the kernel need not ask for them.
-const ACL_PREFIX: &[u8] = b"system.posix_acl_";
 
 /// How long a server that was told to end waits for those who still use its mount.
 const LAST_PATIENCE: Duration = Duration::from_secs(3);
@@ -97,7 +95,7 @@ fn serve_attached(
 ) -> Result<(), MountError> {
     let acl = plan.options.acl
         && attached.permissions_checked
-        && (!plan.options.read_only || fs.stack().may_have_xattrs(ACL_PREFIX));
+        && (!plan.options.read_only || fs.stack().may_have_xattrs(acl::PREFIX.as_bytes()));
     let mut options = ServerOptions { acl, spin: plan.options.spin, ..ServerOptions::default() };
     options.open_mode = plan.options.open_mode.unwrap_or(options.open_mode);
     options.threads = plan.options.threads.unwrap_or(options.threads);

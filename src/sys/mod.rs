@@ -26,6 +26,6 @@ pub use heap::give_memory_back;
 pub use map::Mapped;
 pub use mounts::{MountLine, mount_lines};
 pub use names::read_names;
-pub use removal::remove_tree;
+pub use removal::{remove_tree, remove_tree_at};
 pub use signals::{SignalSet, is_ignored};
 pub use writeback::start_writeback;

@@ -21,18 +21,22 @@ const OWNER: u32 = 0o700;
 
 /// Removes what is at `path`: a file, or a directory with everything in it. No symlink is followed, and that nothing is there is no error.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
-    let name = path.as_os_str().as_bytes();
-    if !is_directory(CWD, name)? {
-        return gone(rustix::fs::unlink(path));
+    remove_tree_at(CWD, path.as_os_str().as_bytes())
+}
+
+/// The same for `name` in the directory `parent`, which may have been opened with `O_PATH`.
+pub fn remove_tree_at(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    if !is_directory(parent, name)? {
+        return gone(rustix::fs::unlinkat(parent, name, AtFlags::empty()));
     }
-    if let Some(top) = open_directory(CWD, name)? {
+    if let Some(top) = open_directory(parent, name)? {
         let mut removal = Removal { top: top.as_fd(), moved: Vec::new(), next: 0 };
         removal.empty(top.as_fd(), 1)?;
         while let Some(name) = removal.moved.pop() {
             removal.directory(top.as_fd(), &name, 1)?;
         }
     }
-    gone(rustix::fs::rmdir(path))
+    gone(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR))
 }
 
 struct Removal<'a> {

@@ -3,7 +3,7 @@
 use super::create::NewKind;
 use super::{Ownership, Upper};
 use crate::layer::dir::{Object, OverrideStat, Record, owners};
-use crate::model::{FileKind, Meta, Timestamp};
+use crate::model::{FileKind, Meta, Timestamp, acl};
 use crate::sys::{Caller, chmod_no_follow};
 use crate::union::{Layer, LayerResult, LocalIno};
 use rustix::fs::{AtFlags, Gid, IFlags, OFlags, Timespec, Timestamps, Uid, XattrFlags};
@@ -178,8 +178,7 @@ impl Upper {
     }
 
     fn check_xattr(&self, name: &[u8]) -> LayerResult<()> {
-        let is_acl = name.starts_with(b"system.posix_acl_");
-        if self.prefix().is_refused(name) || is_acl && self.ownership == Ownership::Override {
+        if self.prefix().is_refused(name) || acl::is_acl(name) && self.ownership == Ownership::Override {
             return Err(self.failed("set xattr", io::Error::from_raw_os_error(libc::EOPNOTSUPP)));
         }
         Ok(())
@@ -215,7 +214,7 @@ impl Upper {
     pub(super) fn copies_xattr(&self, name: &[u8]) -> bool {
         !(self.prefix().is_refused(name)
             || name == owners::CONTAINERS_OVERRIDE
-            || self.ownership == Ownership::Override && name.starts_with(b"system.posix_acl_"))
+            || self.ownership == Ownership::Override && acl::is_acl(name))
     }
 }
 

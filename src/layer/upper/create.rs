@@ -4,7 +4,7 @@ use super::names::Place;
 use super::probe::{exchange, remove};
 use super::{Ownership, Upper};
 use crate::layer::dir::{Object, OverrideStat, Record, SideRecord, owners};
-use crate::model::{DeviceNumber, FileKind};
+use crate::model::{DeviceNumber, FileKind, acl};
 use crate::sys::{Creator, as_creator, with_umask};
 use crate::union::{Layer, LayerResult, LocalIno};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, XattrFlags};
@@ -53,8 +53,6 @@ pub struct Created {
     /// Its number.
     pub ino: LocalIno,
 }
-
-const DEFAULT_ACL: &str = "system.posix_acl_default";
 
 impl Upper {
     /// Makes `new` at `place`, in one instant.
@@ -133,8 +131,8 @@ impl Upper {
             rustix::fs::chownat(&nursery.dir, &*nursery.name, None, Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
             crate::sys::chmod_no_follow(nursery.dir(), &nursery.name, 0o2700)?;
         }
-        if let Some(acl) = parent.xattr(DEFAULT_ACL.as_bytes())? {
-            nursery.set_xattr(DEFAULT_ACL.as_bytes(), &acl, XattrFlags::empty())?;
+        if let Some(acl) = parent.xattr(acl::DEFAULT.as_bytes())? {
+            nursery.set_xattr(acl::DEFAULT.as_bytes(), &acl, XattrFlags::empty())?;
         }
         Ok(nursery)
     }

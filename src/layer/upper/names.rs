@@ -7,6 +7,7 @@ use crate::layer::dir::object::is_whiteout;
 use crate::layer::dir::{Access, Object, Record};
 use crate::layer::staging;
 use crate::model::Meta;
+use crate::sys::remove_tree_at;
 use crate::union::mutation::{InUpper, Move};
 use crate::union::{Layer, LayerResult, LocalIno};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
@@ -249,7 +250,7 @@ impl Upper {
     fn discard(&self, name: &[u8]) -> LayerResult<()> {
         let staged = Object::new(self.staging.stage(), name);
         let discard = || match remove(&staged, AtFlags::empty()) {
-            Err(error) if error.raw_os_error() == Some(libc::EISDIR) => staging::remove_tree(&staged),
+            Err(error) if error.raw_os_error() == Some(libc::EISDIR) => remove_tree_at(staged.dir(), &staged.name),
             result => result,
         };
         discard().map_err(|source| self.failed("remove an unlinked object", source))
