@@ -2,6 +2,7 @@
 
 mod beside;
 mod copied;
+mod inside;
 mod large;
 mod limits;
 mod links;
@@ -317,10 +318,11 @@ fn bad_input_is_one_clear_line() {
     }
     let at = |part: &str| scene.path(part).display().to_string();
     let (lower, upper, work) = (at("lower"), at("upper"), at("work"));
-    let many = vec![lower.clone(); 501].join(":");
+    let many: Vec<String> = (0..501).map(|at| scene.dir(format!("many/{at}")).display().to_string()).collect();
+    let many = many.join(":");
     for (options, part) in [
         (format!("lowerdir={lower}/none,upperdir={upper},workdir={work}"), "No such file"),
-        (format!("lowerdir={lower},upperdir={lower}/inside,workdir={work}"), "overlap"),
+        (format!("lowerdir={lower}/inside,upperdir={lower},workdir={work}"), "overlap"),
         (format!("lowerdir={lower},upperdir={upper},workdir=/dev/shm"), "not on one file system"),
         (format!("lowerdir={lower},upperdir={upper},workdir={work},colour=red"), "unknown mount option `colour=red`"),
         (format!("lowerdir={many}"), "501 layers"),

@@ -119,6 +119,16 @@ pub enum MountError {
         /// The other, in the same way.
         other: String,
     },
+    /// The mount point lies in a lower directory, and that cannot be opened without what is mounted in it.
+    #[error("the mount point {} lies in lowerdir {}: {source}", .mount_point.display(), .lower.display())]
+    MountedInside {
+        /// Where it was to be mounted.
+        mount_point: PathBuf,
+        /// The lower directory.
+        lower: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A lower directory cannot be used.
     #[error(transparent)]
     Layer(LayerError),
@@ -191,7 +201,12 @@ impl MountError {
                 }
                 _ => format!("{option} is a directory that takes changes; the file system below must be writable"),
             },
-            Self::Overlapping { .. } => "choose directories none of which is inside another".to_owned(),
+            Self::Overlapping { .. } => {
+                "choose directories none of which is inside another; only a lowerdir may have the others in it".to_owned()
+            }
+            Self::MountedInside { .. } => {
+                "choose a mount point outside of it: only who may mount (root) can look at a directory without its mounts".to_owned()
+            }
             Self::BadOption { .. } => "see the options that exist: layerfs overlay --help, layerfs mount --help".to_owned(),
             Self::MountPoint { .. } => "choose an empty directory that is yours".to_owned(),
             Self::Background => "see what happens: mount again with --foreground -vv".to_owned(),

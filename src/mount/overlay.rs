@@ -5,20 +5,30 @@ use super::{MountError, MountPlan};
 use crate::fs::{LayerFs, Settings};
 use crate::layer::dir::{Descriptors, DirLayer, DirOptions, XattrPrefix};
 use crate::layer::upper::{Ownership, Upper, UpperOptions};
-use crate::union::{Follow, Layer, LayerError, Stack};
+use crate::union::{Follow, Layer, LayerError, MAX_LOWERS, Stack};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The filesystem that `options` describe, and how it is mounted on `mount_point`.
 pub fn overlay(options: &OverlayOptions, mount_point: &Path) -> Result<(LayerFs, MountPlan), MountError> {
     options.check()?;
-    check_apart(&Directories::of(options)?)?;
+    let directories = Directories::of(options, mount_point)?;
+    check_apart(&directories)?;
     let descriptors = Arc::new(Descriptors::for_this_process(options.lowers.len() as u64 + 4));
     let prefix = prefix(options.userxattr);
     let mut lowers: Vec<Arc<dyn Layer>> = Vec::new();
-    for path in options.lowers.iter().rev() {
+    for (path, real) in options.lowers.iter().zip(&directories.lowers).rev() {
         let lower = DirOptions { owners: options.owners.clone(), ..DirOptions::new(prefix) };
-        let layer = DirLayer::open(path, lower, &descriptors).map_err(|error| match error {
+        let layer = if directories.is_mounted_inside(real) {
+            // Or whoever walks through the mount would come to it again, without end, and each step waits for the one before.
+            DirLayer::open_bare(path, lower, &descriptors)
+        } else {
+            DirLayer::open(path, lower, &descriptors)
+        };
+        let layer = layer.map_err(|error| match error {
+            LayerError::Io { source, .. } if directories.is_mounted_inside(real) => {
+                MountError::MountedInside { mount_point: mount_point.to_owned(), lower: path.clone(), source }
+            }
             LayerError::Io { source, .. } => MountError::Directory { option: "lowerdir", path: path.clone(), source },
             other => MountError::Layer(other),
         })?;
@@ -79,17 +89,25 @@ struct Directories {
     lowers: Vec<PathBuf>,
     /// The upper and the workdir.
     writable: Option<(PathBuf, PathBuf)>,
+    /// Where it is mounted; what is no directory is told later.
+    mount_point: PathBuf,
 }
 
 impl Directories {
     /// An error that names the option where one is no directory.
-    fn of(options: &OverlayOptions) -> Result<Self, MountError> {
+    fn of(options: &OverlayOptions, mount_point: &Path) -> Result<Self, MountError> {
         let lowers = options.lowers.iter().map(|path| real("lowerdir", path)).collect::<Result<_, _>>()?;
         let writable = match (&options.upper, &options.work) {
             (Some(upper), Some(work)) => Some((real("upperdir", upper)?, real("workdir", work)?)),
             _ => None,
         };
-        Ok(Self { lowers, writable })
+        let mount_point = mount_point.canonicalize().unwrap_or_else(|_| mount_point.to_owned());
+        Ok(Self { lowers, writable, mount_point })
+    }
+
+    /// Whether the mount point lies in `directory`. Where it is the directory itself nothing comes back to it: it was opened before.
+    fn is_mounted_inside(&self, directory: &Path) -> bool {
+        self.mount_point != directory && self.mount_point.starts_with(directory)
     }
 }
 
@@ -100,16 +118,35 @@ fn real(option: &'static str, path: &Path) -> Result<PathBuf, MountError> {
     found.map_err(|source| MountError::Directory { option, path: path.to_owned(), source })
 }
 
-/// An error unless upper, work and lowers lie beside each other: writing to one must not change another.
+/// An error where a change of one directory would change another in a way that the kernel's overlayfs does not take either
+/// (`ovl_check_overlapping_layers` in fs/overlayfs/super.c): the upper and the workdir may lie in a lower, as they do in `/`, but nothing
+/// may lie in them, nor a lower in a lower.
 fn check_apart(directories: &Directories) -> Result<(), MountError> {
+    let lowers: Vec<_> = directories.lowers.iter().map(|lower| ("lowerdir", lower)).collect();
+    let refused = |one: (&str, &PathBuf), other: (&str, &PathBuf)| {
+        let shown = |(option, path): (&str, &PathBuf)| format!("{option} {}", path.display());
+        Err(MountError::Overlapping { one: shown(one), other: shown(other) })
+    };
+    // Of too many it is told later that they are.
+    if lowers.len() <= MAX_LOWERS {
+        for (at, one) in lowers.iter().enumerate() {
+            let others = lowers.get(at + 1..).unwrap_or_default();
+            if let Some(other) = others.iter().find(|other| one.1.starts_with(other.1) || other.1.starts_with(one.1)) {
+                return refused(*one, *other);
+            }
+        }
+    }
     let Some((upper, work)) = &directories.writable else { return Ok(()) };
-    let lowers = || directories.lowers.iter().map(|lower| ("lowerdir", lower));
-    let upper_and_others = lowers().chain([("workdir", work)]).map(|other| (("upperdir", upper), other));
-    let work_and_others = lowers().map(|other| (("workdir", work), other));
-    for (one, other) in upper_and_others.chain(work_and_others) {
-        if one.1.starts_with(other.1) || other.1.starts_with(one.1) {
-            let shown = |(option, path): (&str, &PathBuf)| format!("{option} {}", path.display());
-            return Err(MountError::Overlapping { one: shown(one), other: shown(other) });
+    let (upper, work) = (("upperdir", upper), ("workdir", work));
+    if upper.1.starts_with(work.1) || work.1.starts_with(upper.1) {
+        return refused(upper, work);
+    }
+    for above in [upper, work] {
+        if let Some(lower) = lowers.iter().find(|lower| lower.1.starts_with(above.1)) {
+            return refused(above, *lower);
+        }
+        if directories.is_mounted_inside(above.1) {
+            return refused(above, ("the mount point", &directories.mount_point));
         }
     }
     Ok(())

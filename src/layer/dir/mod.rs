@@ -29,7 +29,8 @@ pub use side::{SideRecord, SideTable};
 use crate::union::{LayerError, LayerResult, LocalIno};
 use parking_lot::{Mutex, RwLock};
 use places::Places;
-use rustix::fs::{OFlags, Stat};
+use rustix::fs::{CWD, OFlags, Stat};
+use rustix::mount::OpenTreeFlags;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -85,15 +86,30 @@ const OVERLAYFS_MAGIC: i64 = 0x794c_7630;
 impl DirLayer {
     /// Opens the directory at `path`, whose last component may be a symlink.
     pub fn open(path: &Path, options: DirOptions, descriptors: &Arc<Descriptors>) -> LayerResult<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Self::opened(rustix::fs::open(path, flags, rustix::fs::Mode::empty()), path, options, descriptors)
+    }
+
+    /// The same without what is mounted in the directory, now or later (`clone_private_mount` in fs/namespace.c). For that one has to be
+    /// allowed to mount.
+    pub fn open_bare(path: &Path, options: DirOptions, descriptors: &Arc<Descriptors>) -> LayerResult<Self> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        Self::opened(rustix::mount::open_tree(CWD, path, flags), path, options, descriptors)
+    }
+
+    fn opened(
+        root: rustix::io::Result<OwnedFd>,
+        path: &Path,
+        options: DirOptions,
+        descriptors: &Arc<Descriptors>,
+    ) -> LayerResult<Self> {
         let label = path.display().to_string();
-        let open = || -> io::Result<(OwnedFd, Stat, i64)> {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let root = rustix::fs::open(path, flags, rustix::fs::Mode::empty())?;
+        let look = |root: OwnedFd| -> rustix::io::Result<(OwnedFd, Stat, i64)> {
             let stat = rustix::fs::fstat(&root)?;
             let magic = rustix::fs::fstatfs(&root)?.f_type as i64;
             Ok((root, stat, magic))
         };
-        let (root, stat, magic) = open().map_err(|source| io_error(&label, "open", source))?;
+        let (root, stat, magic) = root.and_then(look).map_err(|source| io_error(&label, "open", source.into()))?;
         let root_device = stat.st_dev;
         let mut places = Places::default();
         let root_ino = places.identify(root_device, stat.st_ino, root_device);
