@@ -153,8 +153,8 @@ fn check_one_filesystem(work: &OwnedFd, upper: &OwnedFd, at: &Path, from: &Path)
     }
 }
 
-/// Opens the directory `name` in `parent`, made when missing; a symlink there is an error. What is made in it gets nothing from it: neither the ACL nor the group that the
-/// workdir may have for what is made below (`ovl_workdir_create` in fs/overlayfs/super.c).
+/// Opens the directory `name` in `parent`, made when missing; a symlink there is an error. What is made in it gets nothing from it:
+/// neither the ACL nor the group that the workdir may have for what is made below (`ovl_workdir_create` in fs/overlayfs/super.c).
 fn open_directory(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
