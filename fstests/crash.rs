@@ -5,7 +5,7 @@ use crate::oracle::{Stage, inode_numbers, linked_numbers, names_of, same, stage_
 use crate::support::{Manifest, Need, Rules, Scene};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -151,6 +151,50 @@ fn mount_over(scene: &Scene, lower: &Path, changes: &Path, options: &str) {
     let at = |part: &str| changes.join(part).display().to_string();
     let options = format!("lowerdir={},upperdir={},workdir={}{options}", lower.display(), at("upper"), at("work"));
     scene.layerfs(["overlay", "-o", &options]).arg(scene.dir("mnt")).ok();
+}
+
+/// A metadata-only copy that is cut off gets its data first, whole: its mark and its size never disagree with what is below.
+#[test]
+fn regression_a_kill_while_a_metadata_only_copy_is_cut_off_leaves_the_old_file() {
+    let needs = [Need::Root, Need::Fuse, Need::KernelOverlay, Need::Program("strace")];
+    let Some(scene) = Scene::begin(&needs) else { return };
+    let lower = scene.dir("lower");
+    let changes = scene.dir("changes");
+    std::fs::write(lower.join("file"), [9; 6000]).expect("a lower file");
+    mount_over(&scene, &lower, &changes, ",metacopy=on");
+    let at = scene.path("mnt");
+    std::fs::set_permissions(at.join("file"), PermissionsExt::from_mode(0o600)).expect("chmod");
+    let (server, _) = scene.processes().into_iter().find(|(_, command)| command.contains("overlay")).expect("a server");
+    let strace = ["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e", "inject=fsync:signal=SIGKILL", "-p"];
+    let mut tracer = scene.run("strace").args(strace).arg(server.to_string()).spawn();
+    let is_traced = |thread: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        !status.lines().any(|line| line == "TracerPid:\t0")
+    };
+    let threads = || std::fs::read_dir(format!("/proc/{server}/task")).expect("threads").flatten();
+    while !threads().all(is_traced) {
+        assert!(tracer.try_wait().expect("a state").is_none(), "strace ended at once");
+    }
+    let cut = std::fs::OpenOptions::new().write(true).open(at.join("file")).and_then(|file| file.set_len(3303));
+    assert!(cut.is_err(), "the server was not killed");
+    tracer.wait().expect("strace");
+    scene.run("umount").arg("-l").arg(&at).ok();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},metacopy=on",
+        lower.display(),
+        changes.join("upper").display(),
+        changes.join("work").display()
+    );
+    let whole = |what: &str| {
+        let size = std::fs::metadata(at.join("file")).expect("a file").size();
+        assert_eq!((size, std::fs::read(at.join("file")).expect("a file").len()), (6000, 6000), "{what}");
+    };
+    scene.run("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(&at).ok();
+    whole("the kernel");
+    scene.run("umount").arg(&at).ok();
+    mount_over(&scene, &lower, &changes, ",metacopy=on");
+    whole("layerfs");
+    scene.layerfs(["umount"]).arg(&at).ok();
 }
 
 #[test]

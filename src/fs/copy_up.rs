@@ -71,16 +71,14 @@ impl LayerFs {
         self.data_elsewhere.read().contains_key(&ino)
     }
 
-    /// Puts the data into a metadata-only copy.
+    /// Puts the data into a metadata-only copy: all of them, also where the rest is about to be cut off. What is marked as a copy without
+    /// data has the size of what it stands for at any instant, or the kernel, which looks at the one and reads the other, would show
+    /// neither the old file nor the new one after a crash.
     fn complete(&self, ino: Ino, local: LocalIno, want: Want) -> FsResult<LocalIno> {
         let data = self.data_elsewhere.read().get(&ino).copied();
         let (Some(data), false) = (data, want == Want::Metadata) else { return Ok(local) };
         let upper = &self.writable()?.upper;
-        let size = upper.tree().meta(local)?.size;
-        let length = match want {
-            Want::DataUpTo(length) => size.min(length),
-            _ => size,
-        };
+        let length = upper.tree().meta(local)?.size;
         if length > 0 {
             may_wait()?;
         }
